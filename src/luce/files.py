@@ -13,9 +13,9 @@ from typing import BinaryIO
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when the block ends well.
 
-    The bytes go to a temporary name in the same folder, are flushed to the disk, and are renamed; after an error
-    or Ctrl-C the folder, and a file that stood at `path` before, are as they were. What is no plain file (a pipe,
-    ``/dev/stdout``) is written to directly.
+    The bytes go to a temporary name in the same folder, are flushed to the disk, and are renamed; after an
+    error or Ctrl-C the folder, and a file that stood at `path` before, are as they were. What is no plain
+    file (a pipe, ``/dev/stdout``) is written to directly.
 
     Raises
     ------

@@ -36,11 +36,11 @@ _ID_NAME = re.compile(r"(.*[_\W])?(id|uuid|guid|index|row|rowid|nr|no)|unnamed: 
 def make_pipeline(X: Any, classifier: Any, *, text: str | Sequence[str] | None = None) -> Pipeline:
     """Return an unfitted pipeline that prepares data like `X` and ends in `classifier`.
 
-    In a table (pandas; polars and pyarrow are converted), numbers are imputed, with a flag for what was missing,
-    and standardised; dates and durations become days and are treated alike; strings, truth values and
-    categorical columns are one-hot encoded, missing cells as a category of their own, rare and unseen ones
-    together; text is weighted by TF-IDF. Constant, empty and ID-like columns are dropped. A matrix is used as
-    given; one of 8-bit pixels is divided by 255.
+    In a table (pandas; polars and pyarrow are converted), numbers are imputed, with a flag for what was
+    missing, and standardised; dates and durations become days and are treated alike; strings, truth values
+    and categorical columns are one-hot encoded, missing cells as a category of their own, rare and unseen
+    ones together; text is weighted by TF-IDF. Constant, empty and ID-like columns are dropped. A matrix is
+    used as given; one of 8-bit pixels is divided by 255.
 
     Parameters
     ----------

@@ -68,6 +68,24 @@ class Table(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.number_like_ = [
             name
             for name, kind in self.columns.items()
+            if kind in ("category", "text")
+            and any(cells.parse_number(v) is not None for v in clean[name].dropna().unique())
+        ]
+        return clean
+
+    def transform(self, X: Any) -> pd.DataFrame:
+        """Return the clean table of the used columns.
+
+        Raises
+        ------
+        InputError
+            A column is missing, or its cells are of another kind than in the table that was fitted.
+        """
+        frame = named_frame(X)
+        absent = [name for name in self.columns if name not in frame.columns]
+        if absent:
+            raise InputError(_absent(absent, list(frame.columns)))
+        for name, kind in self.columns.items():
             of_words = kind in ("category", "text") and name not in self.number_like_
             if of_words and cells.only_numbers(frame[name]):
                 raise InputError(
