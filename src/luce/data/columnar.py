@@ -1,0 +1,79 @@
+"""Parquet and Arrow (Feather) files, read by column or in record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from luce.data.streams import reading
+from luce.errors import DataFileError
+
+
+@dataclass
+class ColumnarFile:
+    """An opened Parquet file, Arrow file or Arrow stream, with the face of `CsvFile`.
+
+    Parameters
+    ----------
+    path : str
+    parquet : bool
+    """
+
+    path: str
+    parquet: bool
+    names: list[str] = field(init=False)
+    notes: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        with reading(self.path):
+            if Path(self.path).stat().st_size == 0:
+                raise DataFileError(f"{self.path}: is empty; a table was expected")
+            self._file, schema = self._open_parquet() if self.parquet else self._open_arrow()
+        self.names = list(schema.names)
+
+    def _open_parquet(self) -> tuple[Any, Any]:
+        from pyarrow.parquet import ParquetFile
+
+        file = ParquetFile(self.path, memory_map=True)
+        return file, file.schema_arrow
+
+    def _open_arrow(self) -> tuple[Any, Any]:
+        import pyarrow as pa
+
+        source = pa.memory_map(self.path)
+        magic = source.read(6)
+        if magic[:4] == b"FEA1":
+            raise DataFileError(f"{self.path}: is of Feather's first version; write it again as Parquet")
+        source.seek(0)
+        file = pa.ipc.open_file(source) if magic == b"ARROW1" else pa.ipc.open_stream(source)
+        return file, file.schema
+
+    def read(self, types: dict[str, Any], columns: Sequence[str]) -> Any:
+        """Return a pyarrow.Table of the columns; the file says their types, `types` is for CSV."""
+        with reading(self.path):
+            if self.parquet:
+                return self._file.read(columns=list(columns))
+            return _valid(self._file.read_all()).select(list(columns))
+
+    def batches(self, types: dict[str, Any], columns: Sequence[str], rows: int) -> Iterator[Any]:
+        """Yield record batches of the columns."""
+        import pyarrow as pa
+
+        wanted = list(columns)
+        with reading(self.path):
+            if self.parquet:
+                yield from self._file.iter_batches(batch_size=rows, columns=wanted)
+            elif isinstance(self._file, pa.ipc.RecordBatchFileReader):
+                for i in range(self._file.num_record_batches):
+                    yield _valid(self._file.get_batch(i)).select(wanted)
+            else:
+                for batch in self._file:
+                    yield _valid(batch).select(wanted)
+
+
+def _valid(data: Any) -> Any:
+    """Arrow data are used as they lie in the file: broken offsets would be read from foreign memory."""
+    data.validate(full=True)
+    return data
