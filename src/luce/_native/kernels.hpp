@@ -1,0 +1,70 @@
+// What the module and the variants (one per instruction set) tell each other: plain data only.
+#pragma once
+#include <cstdint>
+
+namespace luce {
+
+// Element (i, j) is data[i * row_step + j * column_step]; float64 if `wide`, else float32.
+struct Matrix {
+  const void* data = nullptr;
+  bool wide = false;
+  int64_t rows = 0, columns = 0, row_step = 0, column_step = 0;
+};
+
+enum class Op { value, gradient, hessian_product, divergence, probabilities, log_probabilities };
+
+// What is done to the scores of each row. P = softmax(Z), w the weights (null for ones).
+struct RowTask {
+  Op op = Op::value;
+  int64_t n_classes = 0;
+  const int64_t* labels = nullptr;  // or `soft`, an (N, C) matrix of float64; value and gradient only
+  Matrix soft;
+  const double* weight = nullptr;
+  double smoothing = 0, step = 1;  // step: divergence only
+  void* out = nullptr;             // (N, C) of the compute type; probabilities only
+};
+
+struct RowSums {
+  double total = 0, least = 0;  // the loss, or the divergence and the least move
+  bool bad_index = false;       // a label that is no class, or a column that is no feature
+};
+
+inline bool needs_direction(Op op) { return op == Op::hessian_product || op == Op::divergence; }
+inline bool has_gradient(Op op) { return op == Op::gradient || op == Op::hessian_product; }
+
+// One thread's part of a pass over dense rows. Scores are X W + b (and X V + c beneath them, for the
+// operations that need a direction): `n_heads` columns in all, C or 2 C.
+struct DensePart {
+  const RowTask* task;
+  Matrix X;
+  const void* coefficients;  // n_heads rows of `padded_features`: W^T, then b, then zeros; the compute type
+  int64_t n_heads, begin, end;
+  double* gradient;  // C rows of `padded_features`, added to: dW^T, then db
+  RowSums sums;
+  bool (*stop)(void*);  // asked between tiles
+  void* stop_argument;
+  void* scratch;  // `dense_scratch` bytes, aligned to 64
+};
+
+// The kernels for one instruction set and one compute type.
+struct Kernels {
+  int64_t (*padded_features)(int64_t n_features);
+  int64_t (*dense_scratch)(const DensePart&);
+  void (*dense)(DensePart&);
+  int64_t (*rows_scratch)(int64_t n_classes);
+  // Rows begin..end of a block of scores, in place: class j of row i at Z[j * step + i - first_row].
+  void (*rows)(const RowTask&, void* Z, void* U, int64_t step, int64_t first_row, int64_t begin, int64_t end,
+               void* scratch, RowSums&);
+};
+
+struct Variant {
+  const char* name;
+  Kernels of_float, of_double;
+};
+
+extern const Variant baseline;
+#if LUCE_X86_VARIANTS
+extern const Variant avx2, avx512;
+#endif
+
+}  // namespace luce

@@ -1,0 +1,14 @@
+// The kernels for one instruction set: this file is compiled once for each, with LUCE_VARIANT its name.
+#include <type_traits>
+
+#include "dense.hpp"
+
+namespace {
+template <class T> constexpr luce::Kernels kernels_of() {
+  return {padded_features<T>, dense_scratch<T>, dense<T>, rows_scratch<T>, run_rows<T>};
+}
+}  // namespace
+
+#define LUCE_TEXT_(name) #name
+#define LUCE_TEXT(name) LUCE_TEXT_(name)
+const luce::Variant luce::LUCE_VARIANT = {LUCE_TEXT(LUCE_VARIANT), kernels_of<float>(), kernels_of<double>()};
