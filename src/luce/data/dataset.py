@@ -85,7 +85,7 @@ class Dataset:
     """
 
     X: Any
-    y: np.ndarray[Any, Any] | None
+    y: Any
     layout: Layout
     name: str
     fingerprint: str

@@ -1,0 +1,218 @@
+"""`luce fit`: from a table of data to a measured, saved classifier."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from luce.cli import options
+from luce.cli.console import Output, about, plain
+from luce.cli.outputs import check_writable, writing
+from luce.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from luce.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows to fit, the rows held out (None for none), and how they were chosen."""
+
+    train: Dataset
+    held_out: Dataset | None
+    how: str
+    split: bool
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("data", metavar="DATA")
+@options.target(
+    "Labels: the name of a column or array, the number of a NPY column (-1: the last) or a labels file. "
+    "By default a column called target, label, class or y, or the labels file beside the data."
+)
+@click.option("--output", "-o", metavar="FILE", help="Save the model; without it none is kept.")
+@click.option("--valid", metavar="FILE", help="Measure on this data, and fit on all of DATA.")
+@click.option(
+    "--test-size",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.25,
+    help="Fraction of the rows held out to measure on, stratified by class; 0 fits on all of them.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the split and of the solver.")
+@click.option(
+    "--C", "C", type=click.FloatRange(0, min_open=True), default=1.0, help="Inverse penalty; inf: none."
+)
+@click.option(
+    "--l1-ratio", type=click.FloatRange(0, 1), default=0.0, help="0: L2 penalty, 1: L1, between: both."
+)
+@click.option("--class-weight", type=click.Choice(["balanced"]), help="Let each class weigh the same.")
+@click.option("--solver", default="auto", metavar="NAME", help="auto, lbfgs, newton, sgd, ...")
+@click.option("--tol", type=click.FloatRange(0, min_open=True), help="Relative gap at which the fit stops.")
+@click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
+@click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
+@click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
+@options.as_json
+@options.common
+@click.pass_context
+def fit(
+    ctx: click.Context,
+    /,
+    data: str,
+    target: str | None,
+    output: str | None,
+    valid: str | None,
+    test_size: float,
+    seed: int,
+    text: tuple[str, ...],
+    onnx: str | None,
+    as_json: bool,
+    quiet: bool,
+    **parameters: Any,
+) -> None:
+    """Fit a softmax classifier to DATA, measure it on held-out rows, and save it.
+
+    The model is fitted on the rows that are not held out and saved as it was measured: it is not fitted again
+    on all rows; --test-size 0 does that. Where DATA brings its own test part (MNIST's t10k files in a folder,
+    x_test in an NPZ file), that part is held out. Exit code 4: the fit ended above its tolerance; the model
+    is saved all the same.
+    """
+    from luce.cli import show
+    from luce.data import sources
+    from luce.data.columns import describe, make_pipeline
+    from luce.data.labels import check_classes
+    from luce.estimator import SoftmaxClassifier
+    from luce.evaluation import evaluate
+
+    out = Output(quiet, as_json)
+    check_writable(output)
+    check_writable(onnx)
+    _check_onnx(onnx)
+    dataset = sources.read(data, target=target)
+    for note in dataset.notes:
+        out.remark(note)
+    parts = _divide(dataset, valid, test_size, seed)
+    for note in check_classes(parts.train.y, data, dataset.layout.target):
+        out.warn(note)
+
+    chosen = {name: value for name, value in parameters.items() if value is not None}
+    classifier = SoftmaxClassifier(random_state=seed, verbose=0 if quiet else 1, **chosen)
+    started = time.monotonic()
+    try:
+        with about(data), out.collecting_warnings():
+            pipeline = make_pipeline(parts.train.X, classifier, text=list(text) or None)
+            pipeline.fit(parts.train.X, parts.train.y)
+            classifier = pipeline[-1]
+    except KeyboardInterrupt:
+        waited = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
+        raise KeyboardInterrupt(f"{waited}; nothing was written") from None
+
+    counts = _class_counts(parts.train.y, pipeline.classes_)
+    columns = [dict(zip(("name", "kind", "done"), line, strict=True)) for line in describe(pipeline)]
+    held_out = None
+    if parts.held_out is not None:
+        with about(parts.held_out.name):
+            measured = evaluate(pipeline, parts.held_out, counts / counts.sum())
+        held_out = {"how": parts.how, "split": parts.split, **_as_dict(measured)}
+    result = {
+        "command": "fit",
+        "data": {
+            "name": data,
+            "kind": dataset.layout.kind,
+            "rows": len(dataset),
+            "features": dataset.layout.n_features,
+            "target": dataset.layout.target,
+            "classes": pipeline.classes_.tolist(),
+            "fingerprint": dataset.fingerprint,
+        },
+        "columns": columns,
+        "model": {
+            **chosen,
+            "seed": seed,
+            "rows": len(parts.train),
+            "loss": classifier.loss_,
+            "gap": classifier.gap_,
+            "converged": classifier.converged_,
+            "passes": classifier.history_[-1]["passes"],
+            "seconds": classifier.history_[-1]["seconds"],
+        },
+        "held_out": held_out,
+        "saved": output,
+        "onnx": onnx,
+    }
+    _save(pipeline, output, onnx, dataset, result, counts, classifier.history_)
+    out.result(result, show.fit)
+    if not classifier.converged_:
+        ctx.exit(4)
+
+
+def _divide(dataset: Dataset, valid: str | None, test_size: float, seed: int) -> Parts:
+    from luce.data import sources
+    from luce.evaluation import split
+
+    if valid is not None:
+        held_out = sources.read(valid, layout=dataset.layout)
+        return Parts(dataset, held_out, f"{len(held_out):,} rows of {valid}", split=False)
+    if test_size == 0:
+        return Parts(dataset, None, "", split=False)
+    if dataset.held_out is not None:
+        rows = len(dataset.held_out)
+        return Parts(dataset, dataset.held_out, f"{rows:,} rows, the data's own test part", split=False)
+    train, test = split(dataset.y, test_size, seed)
+    if not test.size:
+        return Parts(dataset, None, "", split=False)
+    how = f"{test.size:,} of {len(dataset):,} rows, stratified by class (seed {seed})"
+    return Parts(dataset.rows(train), dataset.rows(test), how, split=True)
+
+
+def _check_onnx(path: str | None) -> None:
+    from importlib.util import find_spec
+
+    if path is not None and find_spec("onnx") is None:
+        raise MissingExtraError("--onnx", "onnx")
+
+
+def _class_counts(y: Any, classes: Any) -> Any:
+    import numpy as np
+
+    return np.bincount(np.searchsorted(classes, y), minlength=len(classes))
+
+
+def _as_dict(measured: Any) -> dict[str, Any]:
+    from luce.cli.evaluate import as_dict
+
+    return as_dict(measured)
+
+
+def _save(
+    pipeline: Any,
+    output: str | None,
+    onnx: str | None,
+    dataset: Dataset,
+    result: dict[str, Any],
+    counts: Any,
+    history: list[dict[str, Any]],
+) -> None:
+    if output is not None:
+        from luce import model_file
+
+        layout = dataset.layout
+        if layout.kind == "table":
+            layout = layout.only({c["name"] for c in result["columns"] if c["kind"] != "dropped"})
+        metadata = plain(
+            {
+                **{name: result[name] for name in ("data", "columns", "model", "held_out")},
+                "layout": layout.to_dict(),
+                "class_counts": counts,
+                "history": history,
+            }
+        )
+        with writing(output):
+            model_file.save(pipeline, output, metadata=metadata)
+    if onnx is not None:
+        from luce.onnx_export import to_onnx
+
+        with writing(onnx):
+            to_onnx(pipeline, onnx)
