@@ -14,9 +14,18 @@ import scipy.sparse as sp
 from luce._native import core
 from luce.loss import passes
 from luce.loss.inputs import Array, Matrix
-from luce.loss.passes import class_sums, gram, hessian
+from luce.loss.passes import class_curvature, class_sums, gram, hessian, moments
 
-__all__ = ["class_sums", "divergence", "gram", "hessian", "hessian_product", "value_and_gradient"]
+__all__ = [
+    "class_curvature",
+    "class_sums",
+    "divergence",
+    "gram",
+    "hessian",
+    "hessian_product",
+    "moments",
+    "value_and_gradient",
+]
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE = range(4)
 _WORTH_A_THREAD = 1 << 20  # multiplications: fewer are done sooner than a thread starts

@@ -1,0 +1,233 @@
+"""One pass over X each: the sums over samples of which every loss, gradient and Hessian product is made.
+
+This is the pure NumPy rung. X is read in tiles of rows, so that the (N, C) scores are never stored whole;
+each function returns plain sums, so that the passes over blocks of rows add up to the pass over all.
+
+Everywhere: ``Z = X W + b`` (N, C), ``P = softmax(Z)`` by rows, ``w`` the sample weights (None for ones),
+and y either labels (N,) or soft labels (N, C). Products are computed in the dtype of W, whatever the dtype
+of X (a float64 W over float32 data gives float64 products, tile by tile); sums over tiles are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import scipy.sparse as sp
+
+from luce.loss.inputs import Array, Matrix
+
+_TILE_BYTES = 1 << 21  # a tile of X and its scores should stay in the cache of one core
+
+
+def _tiles(X: Matrix, W: Array) -> Iterator[tuple[slice, Matrix]]:
+    n_samples, n_features = X.shape
+    width = W.shape[1] + (0 if sp.issparse(X) else n_features)
+    rows = int(np.clip(_TILE_BYTES // (width * W.itemsize), 16, 8192))
+    for start in range(0, n_samples, rows):
+        part = slice(start, min(start + rows, n_samples))
+        tile = X[part]
+        yield part, tile if tile.dtype == W.dtype else tile.astype(W.dtype)
+
+
+def _scores(tile: Matrix, W: Array, b: Array | None) -> Array:
+    Z = np.asarray(tile @ W)
+    if b is not None:
+        Z += b.astype(Z.dtype, copy=False)
+    return Z
+
+
+def _softmax(Z: Array) -> tuple[Array, Array]:
+    """Turn scores into probabilities in place; return (top, log_sum): logsumexp(z) = top + log_sum."""
+    top = Z.max(axis=1, keepdims=True)
+    Z -= top
+    np.exp(Z, out=Z)
+    total = Z.sum(axis=1, keepdims=True)
+    Z /= total
+    return top[:, 0], np.log(total[:, 0])
+
+
+def value_and_gradient(
+    W: Array,
+    b: Array | None,
+    X: Matrix,
+    y: Array,
+    weight: Array | None,
+    smoothing: float = 0.0,
+    n_threads: int | None = None,
+    *,
+    gradient: bool = True,
+) -> tuple[float, Array, Array]:
+    """Return ``sum_i w_i loss_i``, its gradient (D, C) in W and its gradient (C,) in b.
+
+    ``loss_i = logsumexp(z_i) - t_i . z_i`` with the target t_i the soft label, or the label smoothed:
+    ``(1 - smoothing) onehot(y_i) + smoothing / C``. Without `gradient`, the gradients are zero.
+    """
+    n_classes = W.shape[1]
+    loss, dW, db = 0.0, np.zeros(W.shape), np.zeros(n_classes)
+    for part, tile in _tiles(X, W):
+        Z, target = _scores(tile, W, b), y[part]
+        rows = np.arange(len(target))
+        Z -= Z.max(axis=1, keepdims=True)  # before the target is taken, so that nothing cancels
+        if target.ndim == 2:
+            hit = np.einsum("ij,ij->i", target, Z, dtype=np.float64)
+        else:
+            hit = (1 - smoothing) * Z[rows, target].astype(np.float64)
+            if smoothing:
+                hit += smoothing * Z.mean(axis=1, dtype=np.float64)
+        _, log_sum = _softmax(Z)
+        losses = log_sum - hit
+        w = None if weight is None else weight[part]
+        loss += float(losses.sum() if w is None else losses @ w)
+        if not gradient:
+            continue
+        if target.ndim == 2:
+            Z -= target
+        else:
+            Z[rows, target] -= 1 - smoothing
+            if smoothing:
+                Z -= smoothing / n_classes
+        if w is not None:
+            Z *= w[:, None]
+        dW += tile.T @ Z
+        db += Z.sum(axis=0, dtype=np.float64)
+    return loss, dW, db
+
+
+def hessian_product(
+    W: Array,
+    b: Array | None,
+    V: Array,
+    c: Array | None,
+    X: Matrix,
+    weight: Array | None,
+    n_threads: int | None = None,
+) -> tuple[Array, Array]:
+    """Return the Hessian of ``sum_i w_i loss_i`` at (W, b) times the direction (V, c), as (D, C) and (C,).
+
+    With ``u_i = x_i V + c`` it is ``sum_i w_i x_i (p_i * (u_i - p_i . u_i))``.
+    """
+    HV, Hc = np.zeros(W.shape), np.zeros(W.shape[1])
+    for part, tile in _tiles(X, W):
+        P, U = _scores(tile, W, b), _scores(tile, V, c)
+        _softmax(P)
+        U -= np.einsum("ij,ij->i", P, U)[:, None]
+        P *= U
+        if weight is not None:
+            P *= weight[part, None]
+        HV += tile.T @ P
+        Hc += P.sum(axis=0, dtype=np.float64)
+    return HV, Hc
+
+
+def divergence(
+    W: Array,
+    b: Array | None,
+    V: Array,
+    c: Array | None,
+    X: Matrix,
+    weight: Array | None,
+    step: float = 1.0,
+    n_threads: int | None = None,
+) -> tuple[float, float]:
+    """Return ``sum_i w_i KL(q_i || p_i)`` and the least v_ik, for ``q = p * (1 + step v)``.
+
+    Here ``v_i = u_i - p_i . u_i`` with ``u_i = x_i V + c``: q is p moved to first order along (V, c).
+    q is a distribution only while ``step * v >= -1``; where it is not, the entry counts as if v were -1/step.
+    """
+    total, least = 0.0, 0.0
+    for part, tile in _tiles(X, W):
+        P, U = _scores(tile, W, b), _scores(tile, V, c)
+        _softmax(P)
+        U -= np.einsum("ij,ij->i", P, U)[:, None]
+        least = min(least, float(U.min(where=P > 0, initial=0.0)))
+        U = np.maximum(step * U.astype(np.float64), -1.0)
+        q = 1.0 + U
+        terms = q * np.log1p(U, where=q > 0, out=np.zeros_like(U)) - U
+        kl = np.einsum("ij,ij->i", P, terms, dtype=np.float64)
+        total += float(kl.sum() if weight is None else kl @ weight[part])
+    return total, least
+
+
+def gram(X: Matrix, weight: Array | None, dtype: type, n_threads: int | None = None) -> tuple[Array, Array]:
+    """Return ``sum_i w_i x_i x_i^T`` (D, D) and ``sum_i w_i x_i`` (D,), products in `dtype`."""
+    n_features = X.shape[1]
+    G, total = np.zeros((n_features, n_features)), np.zeros(n_features)
+    for part, tile in _tiles(X, np.empty((n_features, n_features), dtype=dtype)):
+        scaled = tile if weight is None else _scale_rows(tile, weight[part])
+        product = scaled.T @ tile
+        G += product.toarray() if sp.issparse(product) else product
+        total += np.asarray(scaled.sum(axis=0, dtype=np.float64)).ravel()
+    return G, total
+
+
+def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tuple[Array, Array]:
+    """Return ``sum_i w_i x_i t_i^T`` (D, C) and ``sum_i w_i t_i`` (C,), t the one-hot or soft label."""
+    n_samples = X.shape[0]
+    if y.ndim == 1:
+        ones = np.ones(n_samples) if weight is None else weight
+        T = sp.csr_array((ones, y, np.arange(n_samples + 1)), shape=(n_samples, n_classes))
+    else:
+        T = y if weight is None else y * weight[:, None]
+    sums = np.zeros((X.shape[1], n_classes))
+    for part, tile in _tiles(X, np.empty((X.shape[1], n_classes))):
+        product = tile.T @ T[part]
+        sums += product.toarray() if sp.issparse(product) else product
+    return sums, np.asarray(T.sum(axis=0)).ravel()
+
+
+def hessian(
+    W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
+) -> Array:
+    """Return the whole Hessian of ``sum_i w_i loss_i`` for small problems, (C, D, C, D).
+
+    With an intercept (b given), D counts it: the intercept is the last of the features.
+    """
+    n_classes, n_features = W.shape[1], W.shape[0] + (b is not None)
+    H = np.zeros((n_classes, n_features, n_classes, n_features))
+    for part, tile in _tiles(X, W):
+        P = _scores(tile, W, b)
+        _softmax(P)
+        A = tile.toarray() if sp.issparse(tile) else tile
+        if b is not None:
+            A = np.hstack([A, np.ones((len(A), 1), dtype=A.dtype)])
+        wP = P if weight is None else P * weight[part, None]
+        for j in range(n_classes):
+            for k in range(j + 1):
+                h = wP[:, j] * ((1.0 if j == k else 0.0) - P[:, k])
+                H[j, :, k] += A.T @ (h[:, None] * A)
+    for j in range(n_classes):
+        for k in range(j):
+            H[k, :, j] = H[j, :, k]
+    return H
+
+
+def _scale_rows(tile: Matrix, weight: Array) -> Matrix:
+    weight = weight.astype(tile.dtype)
+    return sp.diags_array(weight) @ tile if sp.issparse(tile) else cast(Array, tile * weight[:, None])
+
+
+def class_curvature(
+    W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
+) -> Array:
+    """Return ``sum_i w_i (diag(p_i) - p_i p_i^T)`` (C, C)."""
+    n_classes = W.shape[1]
+    A = np.zeros((n_classes, n_classes))
+    for part, tile in _tiles(X, W):
+        P = _scores(tile, W, b)
+        _softmax(P)
+        wP = P if weight is None else P * weight[part, None].astype(P.dtype)
+        A -= wP.T @ P
+        A[np.diag_indices(n_classes)] += wP.sum(axis=0, dtype=np.float64)
+    return A
+
+
+def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tuple[Array, Array]:
+    """Return ``sum_i w_i x_i`` and ``sum_i w_i x_i * x_i``, (D,) each."""
+    first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for part, tile in _tiles(X, np.empty((X.shape[1], 1))):
+        w = np.ones(tile.shape[0]) if weight is None else weight[part]
+        first += w @ tile
+        second += w @ (tile.multiply(tile) if sp.issparse(tile) else np.square(tile))
+    return first, second

@@ -1,0 +1,211 @@
+"""What is minimised: the mean softmax loss over some data plus the penalty, and its derivatives.
+
+A solver sees an :class:`Objective` and never the data. Where the data live is behind one method,
+``data.sum(pass_name, *arguments)``: the sum over all samples of one of the passes of
+:mod:`luce.loss.kernels`. Data elsewhere (on disk, on other machines) are another class with that method.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from luce.loss import kernels
+from luce.loss.inputs import Array, Matrix
+
+
+class Data(Protocol):
+    """Samples, labels and weights, wherever they are."""
+
+    n_samples: int
+    n_features: int
+    n_classes: int
+    total_weight: float
+    dtype: np.dtype[Any]  # of the features; products in it cost least
+
+    def sum(self, name: str, *args: Any, **options: Any) -> Any:
+        """Return the pass `name` of :mod:`luce.loss.kernels`, summed over all samples."""
+
+    def take(self, rows: Any) -> Data:
+        """Return some of the samples, by slice or by indices."""
+
+
+@dataclass
+class InMemory:
+    """Data that fit in memory: X (N, D) dense or CSR, y labels (N,) or soft labels (N, C), weights (N,)."""
+
+    X: Matrix
+    y: Array
+    n_classes: int
+    weight: Array | None = None
+    n_threads: int | None = None
+    total_weight: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_samples, self.n_features = self.X.shape
+        self.dtype = self.X.dtype
+        self.total_weight = float(self.n_samples if self.weight is None else self.weight.sum())
+
+    def sum(self, name: str, *args: Any, **options: Any) -> Any:
+        """Return the pass `name` over X."""
+        run = getattr(kernels, name)
+        if name == "value_and_gradient":
+            return run(*args, self.X, self.y, self.weight, n_threads=self.n_threads, **options)
+        if name == "class_sums":
+            return run(self.X, self.y, self.weight, self.n_classes)
+        return run(*args, X=self.X, weight=self.weight, n_threads=self.n_threads, **options)
+
+    def take(self, rows: Any) -> InMemory:
+        """Return some of the samples (a view where X is dense and `rows` a slice)."""
+        weight = None if self.weight is None else self.weight[rows]
+        return InMemory(self.X[rows], self.y[rows], self.n_classes, weight, self.n_threads)
+
+
+class Objective:
+    """``F(theta) = sum_i w_i loss_i / sum_i w_i + reg/2 ||W||^2 + l1 ||W||_1``, with derivatives.
+
+    Parameters
+    ----------
+    data : Data
+    reg : float
+        Strength of the squared penalty.
+    l1 : float
+        Strength of the absolute penalty. It has no gradient: what is called smooth below leaves it out.
+    fit_intercept : bool
+        The intercept is never penalised.
+    dtype : dtype, optional
+        Products are computed in it, by default in the dtype of the data; all else is float64.
+
+    Notes
+    -----
+    theta is a float64 array (D + 1, C), the intercept its last row, or (D, C) without intercept.
+    `n_passes` counts how often the data were read from one end to the other, in gradients' worth of work.
+    """
+
+    def __init__(
+        self, data: Data, reg: float, *, l1: float = 0.0, fit_intercept: bool = True, dtype: Any = None
+    ) -> None:
+        self.data = data
+        self.reg = float(reg)
+        self.l1 = float(l1)
+        self.fit_intercept = fit_intercept
+        self.dtype = np.dtype(dtype or data.dtype)
+        self.shape = (data.n_features + fit_intercept, data.n_classes)
+        self._shared: dict[str, Any] = {"passes": 0.0}  # what depends on the data alone
+
+    @property
+    def n_passes(self) -> float:
+        """Passes over the data so far, by this objective and those that share its data."""
+        return float(self._shared["passes"])
+
+    def with_penalty(self, reg: float, l1: float = 0.0) -> Objective:
+        """Return the same objective under another penalty; sums over the data are shared."""
+        other = copy.copy(self)
+        other.reg, other.l1 = float(reg), float(l1)
+        return other
+
+    def in_dtype(self, dtype: Any) -> Objective:
+        """Return the same objective with products in another dtype."""
+        other = copy.copy(self)
+        other.dtype = np.dtype(dtype)
+        return other
+
+    def take(self, rows: Any) -> Objective:
+        """Return the objective on some of the samples."""
+        return Objective(
+            self.data.take(rows), self.reg, l1=self.l1, fit_intercept=self.fit_intercept, dtype=self.dtype
+        )
+
+    def weights(self, theta: Array) -> Array:
+        """Return the penalised part of theta, W (D, C), as a view."""
+        return theta[: self.data.n_features]
+
+    def _split(self, theta: Array) -> tuple[Array, Array | None]:
+        W = self.weights(theta).astype(self.dtype)
+        return W, (theta[-1].copy() if self.fit_intercept else None)
+
+    def _join(self, W: Array, b: Array, theta: Array) -> Array:
+        out = np.empty(self.shape)
+        np.divide(W, self.data.total_weight, out=self.weights(out))
+        self.weights(out)[...] += self.reg * self.weights(theta)
+        if self.fit_intercept:
+            out[-1] = b / self.data.total_weight
+        return out
+
+    def _sum(self, name: str, *args: Any, cost: float = 1.0, **options: Any) -> Any:
+        self._shared["passes"] += cost
+        return self.data.sum(name, *args, **options)
+
+    def smooth_penalty(self, theta: Array) -> float:
+        """Return reg/2 ||W||^2."""
+        W = self.weights(theta)
+        return 0.5 * self.reg * float(np.vdot(W, W))
+
+    def rough_penalty(self, theta: Array) -> float:
+        """Return l1 ||W||_1."""
+        return self.l1 * float(np.abs(self.weights(theta)).sum()) if self.l1 else 0.0
+
+    def value(self, theta: Array) -> float:
+        """Return F(theta) without its rough part."""
+        loss, _, _ = self._sum("value_and_gradient", *self._split(theta), cost=0.5, gradient=False)
+        return float(loss) / self.data.total_weight + self.smooth_penalty(theta)
+
+    def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
+        """Return F(theta) without its rough part, and the gradient of that, shaped like theta."""
+        loss, dW, db = self._sum("value_and_gradient", *self._split(theta))
+        return float(loss) / self.data.total_weight + self.smooth_penalty(theta), self._join(dW, db, theta)
+
+    def hessian_product(self, theta: Array, direction: Array) -> Array:
+        """Return the Hessian of the smooth part at theta times a direction, shaped like theta."""
+        HV, Hc = self._sum("hessian_product", *self._split(theta), *self._split(direction), cost=1.5)
+        return self._join(HV, Hc, direction)
+
+    def hessian(self, theta: Array) -> Array:
+        """Return the Hessian of the smooth part at theta as a (D' C, D' C) matrix, D' = theta.shape[0].
+
+        Its rows and columns are ordered class by class, as ``theta.T.ravel()``.
+        """
+        H = np.array(self._sum("hessian", *self._split(theta)), dtype=np.float64)
+        H /= self.data.total_weight
+        features = np.arange(self.data.n_features)
+        for k in range(self.data.n_classes):
+            H[k, features, k, features] += self.reg
+        size = theta.size
+        return H.reshape(size, size)
+
+    def divergence(self, theta: Array, direction: Array, step: float = 1.0) -> tuple[float, float]:
+        """Return mean KL(q || p), q being p moved to first order along a direction, and the least move."""
+        total, least = self._sum("divergence", *self._split(theta), *self._split(direction), step=step)
+        return float(total) / self.data.total_weight, float(least)
+
+    def class_curvature(self, theta: Array) -> Array:
+        """Return the mean of diag(p) - p p^T (C, C), the curvature of the loss in the scores."""
+        total = self._sum("class_curvature", *self._split(theta), cost=0.5)
+        return np.asarray(total / self.data.total_weight)
+
+    def gram(self) -> tuple[Array, Array]:
+        """Return the mean of x x^T (D, D) and the mean of x (D,)."""
+        if "gram" not in self._shared:
+            G, total = self._sum("gram", dtype=self.dtype)
+            self._shared["gram"] = (G / self.data.total_weight, total / self.data.total_weight)
+        gram: tuple[Array, Array] = self._shared["gram"]
+        return gram
+
+    def moments(self) -> tuple[Array, Array]:
+        """Return the mean of x (D,) and the mean of x * x (D,)."""
+        if "moments" not in self._shared:
+            first, second = self._sum("moments", cost=0.5)
+            self._shared["moments"] = (first / self.data.total_weight, second / self.data.total_weight)
+        moments: tuple[Array, Array] = self._shared["moments"]
+        return moments
+
+    def class_means(self) -> tuple[Array, Array]:
+        """Return the mean of x t^T (D, C) and the mean of t (C,), the class priors."""
+        if "class_means" not in self._shared:
+            sums, counts = self._sum("class_sums")
+            self._shared["class_means"] = (sums / self.data.total_weight, counts / self.data.total_weight)
+        means: tuple[Array, Array] = self._shared["class_means"]
+        return means
