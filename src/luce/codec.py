@@ -47,8 +47,8 @@ _KNOWN = {
         "sklearn.impute": "MissingIndicator SimpleImputer",
         "sklearn.pipeline": "FeatureUnion Pipeline",
         "sklearn.preprocessing": (
-            "Binarizer KBinsDiscretizer MaxAbsScaler MinMaxScaler Normalizer OneHotEncoder OrdinalEncoder "
-            "PolynomialFeatures PowerTransformer QuantileTransformer RobustScaler StandardScaler"
+            "Binarizer FunctionTransformer KBinsDiscretizer MaxAbsScaler MinMaxScaler Normalizer OneHotEncoder "
+            "OrdinalEncoder PolynomialFeatures PowerTransformer QuantileTransformer RobustScaler StandardScaler"
         ),
     }.items()
     for name in names.split()
@@ -155,10 +155,10 @@ class _Encoder:
             return {"function": value.__name__}
         elif type(value).__name__ in _KNOWN and type(value) is _known(type(value).__name__):
             return self.estimator(value, where)
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
         raise InputError(
-            f"{_part(where)} cannot be saved: a model file holds no {name}, as opening it could run code; "
-            "use one of scikit-learn's common transformers instead, or do this step outside the pipeline"
+            f"{_part(where)} cannot be saved: a model file holds no {type(value).__name__} "
+            f"({repr(value)[:80]}), as opening it could run code; "
+            "use one of scikit-learn's common transformers, or do this step outside the pipeline"
         )
 
     def estimator(self, value: Any, where: str) -> Any:

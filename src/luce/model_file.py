@@ -227,8 +227,8 @@ def _classifier(model: Any) -> Any:
 
 def _check(model: Any) -> None:
     """Refuse a model whose weights do not fit its classes."""
-    classifier = _classifier(model)
     try:
+        classifier = _classifier(model)
         n_classes, coef, intercept = len(classifier.classes_), classifier.coef_, classifier.intercept_
         rows = 1 if n_classes == 2 else n_classes
         sound = coef.shape == (rows, classifier.n_features_in_) and np.shape(intercept) in ((rows,), ())
