@@ -1,0 +1,167 @@
+"""Where the loss meets autograd and torch.compile: two operators and one autograd function.
+
+The operators are opaque to the compiler, so a compiled model holds one node for the whole stream of tiles.
+A kernel for another device is slotted in with `stream_forward.register_kernel("cuda")`, and likewise for
+`stream_backward`: it gets a `Problem` and `Options` and returns what the functions of `_tiles` return.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from luce.nn import _tiles
+from luce.nn._geometry import accumulator
+from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
+
+Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # Gradients, as the operators spell it
+
+
+@torch.library.custom_op("luce::stream_forward", mutates_args=())
+def stream_forward(
+    tensors: Sequence[Tensor | None],
+    numbers: Sequence[float],
+    normalize: bool,
+    negatives: str,
+    constants: Sequence[float],
+    binary: Sequence[float],
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Loss and log-sum-exp of every row, and the gradients of the summed loss."""
+    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
+    with torch.autocast(p.x.device.type, enabled=False):
+        loss, lse, gradients = _tiles.forward(p, options, Needs(*needs))
+    return loss, lse, *gradients
+
+
+@stream_forward.register_fake
+def _(tensors, numbers, normalize, negatives, constants, binary, needs):  # type: ignore[no-untyped-def]
+    p = Problem(*tensors)
+    dtype = accumulator(p.x.dtype)
+    rows = [p.x.new_empty(len(p.x), dtype=dtype) for _ in range(2)]
+    return *rows, *empty_gradients(p, Needs(*needs), dtype)
+
+
+@torch.library.custom_op("luce::stream_backward", mutates_args=())
+def stream_backward(
+    tensors: Sequence[Tensor | None],
+    numbers: Sequence[float],
+    normalize: bool,
+    negatives: str,
+    constants: Sequence[float],
+    binary: Sequence[float],
+    needs: Sequence[bool],
+    lse: Tensor,
+) -> Parts:
+    """The gradients of the summed loss, from the log-sum-exp of every row."""
+    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
+    with torch.autocast(p.x.device.type, enabled=False):
+        return _tiles.backward(p, options, Needs(*needs), lse)
+
+
+@stream_backward.register_fake
+def _(tensors, numbers, normalize, negatives, constants, binary, needs, lse):  # type: ignore[no-untyped-def]
+    p = Problem(*tensors)
+    return empty_gradients(p, Needs(*needs), accumulator(p.x.dtype))
+
+
+def pack(p: Problem, options: Options) -> tuple[Any, ...]:
+    """A problem in the few types that an operator may take."""
+    numbers = [float(options.ignore_index), options.softcap]
+    return (
+        list(p),
+        numbers,
+        options.normalize,
+        options.negatives,
+        list(options.constants),
+        list(options.binary),
+    )
+
+
+def unpack(
+    tensors: Sequence[Tensor | None],
+    numbers: Sequence[float],
+    normalize: bool,
+    negatives: str,
+    constants: Sequence[float],
+    binary: Sequence[float],
+) -> tuple[Problem, Options]:
+    """What `pack` packed."""
+    p = Problem(*tensors)  # type: ignore[arg-type]
+    return p, Options(int(numbers[0]), numbers[1], normalize, negatives, tuple(constants), tuple(binary))
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """The loss as one node of the graph; `apply(options, needs, total, owner, along_x, along_w, *problem)`.
+
+    total: return the summed loss. What comes back from above is then one number, so the gradients are taken
+    along with the loss, while the scores are at hand, and backward only scales them. The losses of the single
+    rows can be weighted by anything from above, so there backward streams the classes once more.
+
+    owner (N,), along_x (N,), along_w (N,): phi also moves with |x_i| and with |w| of the target, whose vector
+    is row owner_i of the flattened weight: d phi_i / dx_i holds along_x_i x_i, and d phi_i / dw holds
+    along_w_i w, on top of the part through the target's raw score. None where the vectors are normalised.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        options: Options,
+        needs: Needs,
+        total: bool,
+        owner: Tensor | None,
+        along_x: Tensor | None,
+        along_w: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        """Summed loss (), or losses (N,)."""
+        p = Problem(*tensors)  # type: ignore[arg-type]
+        ctx.options, ctx.needs, ctx.total = options, needs, total
+        now = needs if total else Needs(False, False, False, False)
+        loss, lse, *parts = stream_forward(*pack(p, options), list(now))
+        if not total:
+            ctx.save_for_backward(lse, owner, along_x, along_w, *tensors)
+            return cast(Tensor, loss)
+        ctx.save_for_backward(*_finish(p, needs, Gradients(*parts), owner, along_x, along_w))
+        return cast(Tensor, loss.sum())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, weight, bias and phi, each only if wanted."""
+        compiling = torch.compiler.is_compiling()
+        if torch.is_grad_enabled() and not compiling:
+            raise NotImplementedError(
+                "linear_cross_entropy has no second derivative: call backward without create_graph=True, "
+                "or use torch.nn.functional.cross_entropy on luce.nn.functional.linear_scores for it"
+            )
+        if ctx.total:
+            parts = Gradients(*ctx.saved_tensors)
+            # Mostly the loss is the end of the graph; a weight's gradient is too large to copy for nothing.
+            if compiling or upstream != 1:
+                parts = Gradients(*(part * upstream for part in parts))
+        else:
+            lse, owner, along_x, along_w, *tensors = ctx.saved_tensors
+            p = Problem(*tensors)
+            streamed = stream_backward(*pack(p.scaled(upstream), ctx.options), list(ctx.needs), lse)
+            parts = _finish(p, ctx.needs, Gradients(*streamed), owner, along_x, along_w)
+        wanted = [part if need else None for part, need in zip(parts, ctx.needs, strict=True)]
+        return *[None] * 6, *wanted, *[None] * (len(Problem._fields) - len(wanted))
+
+
+def _finish(
+    p: Problem,
+    needs: Needs,
+    parts: Gradients,
+    owner: Tensor | None,
+    along_x: Tensor | None,
+    along_w: Tensor | None,
+) -> Gradients:
+    """Add what phi owes to the lengths of x and w, and give each gradient its parameter's dtype."""
+    x, weight, bias, phi = parts
+    if needs.x and along_x is not None:
+        x = x.addcmul(p.x.to(x.dtype), (phi * along_x)[:, None])
+    if needs.weight and along_w is not None and owner is not None:
+        vectors = p.weight.flatten(0, -2)[owner].to(weight.dtype)
+        weight.flatten(0, -2).index_add_(0, owner, vectors * (phi * along_w)[:, None])
+    return Gradients(x.to(p.x.dtype), weight.to(p.weight.dtype), bias, phi)

@@ -1,0 +1,98 @@
+"""What one call of the loss is made of, free of any backend.
+
+Every loss of `luce.nn` has the form, for row i with raw scores u_ij = x_i . w_j (or x_i . w_j / |w_j|)::
+
+    v_ij = f(u_ij)  for j != y_i          f: what a margin does to the other scores, nearly always nothing
+    v_iy = phi_i                          what a margin does to the target's score; u_iy where there is none
+    z_ij = cap(v_ij + bias_j) + prior_j   cap(a) = softcap * tanh(a / softcap)
+
+    softmax:  loss_i = mass_i lse_i - hit_i z_iy - smooth_i sum_j class_weight_j z_ij + zeta_i lse_i^2
+    binary:   loss_i = hit_i (positive * softplus(-z_iy) + negative * sum_{j != y} softplus(z_ij))
+
+with lse_i = logsumexp_j z_ij. Weights of classes, label smoothing, reduction and z-loss are all in the row
+coefficients, and phi is known before any class is streamed, because it needs the target's own score alone.
+So a backend (tiles here, a GPU kernel, one shard of the classes) implements this form and nothing else.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Problem(NamedTuple):
+    """The tensors of one call; None where an option is off. The first four can carry gradient."""
+
+    x: Tensor  # (N, D)
+    weight: Tensor  # (C, D), or (C, K, D): K centres per class, the best one scores
+    bias: Tensor | None  # (C,)
+    phi: Tensor | None  # (N,) replaces the target's raw score
+    slope: Tensor | None  # (N,) d phi / d u_iy with |x| and |w| held fixed
+    target: Tensor  # (N,) class numbers, or (N, C) probabilities
+    mass: Tensor  # (N,) coefficient of lse
+    hit: Tensor  # (N,) coefficient of the target's score
+    smooth: Tensor | None  # (N,) coefficient of the class-weighted sum of all scores
+    zeta: Tensor | None  # (N,) coefficient of lse^2
+    state: Tensor | None  # (N, S) what f reads about the row
+    class_weight: Tensor | None  # (C,)
+    prior: Tensor | None  # (C,)
+
+    def rows(self, index: slice | Tensor) -> "Problem":
+        """The same problem for some of the rows."""
+        return self._replace(
+            **{
+                name: value[index]
+                for name in ("x", "phi", "slope", "target", "mass", "hit", "smooth", "zeta", "state")
+                if (value := getattr(self, name)) is not None
+            }
+        )
+
+    def scaled(self, by: Tensor) -> "Problem":
+        """The same problem with row i's loss multiplied by by[i]."""
+        return self._replace(
+            **{
+                name: value * by
+                for name in ("mass", "hit", "smooth", "zeta")
+                if (value := getattr(self, name)) is not None
+            }
+        )
+
+
+class Options(NamedTuple):
+    """The settings of one call that are not tensors."""
+
+    ignore_index: int = -100
+    softcap: float = 0.0  # 0: none
+    normalize: bool = False  # divide each class's score by |w_j|
+    negatives: str = ""  # f, by its name in `luce.nn.margins._negatives.NEGATIVES`; empty: the identity
+    constants: tuple[float, ...] = ()  # of f
+    binary: tuple[float, ...] = ()  # (positive, negative); empty: softmax
+
+
+class Needs(NamedTuple):
+    """Which gradients are wanted."""
+
+    x: bool
+    weight: bool
+    bias: bool
+    phi: bool
+
+
+class Gradients(NamedTuple):
+    """Gradients of the summed loss; an empty tensor where none was wanted."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    phi: Tensor
+
+
+def empty_gradients(p: Problem, needs: Needs, dtype: torch.dtype) -> Gradients:
+    """Uninitialised room for the gradients that are wanted."""
+
+    def room(wanted: bool, like: Tensor | None) -> Tensor:
+        return p.x.new_empty(like.shape if wanted and like is not None else (0,), dtype=dtype)
+
+    return Gradients(
+        room(needs.x, p.x), room(needs.weight, p.weight), room(needs.bias, p.bias), room(needs.phi, p.phi)
+    )
