@@ -60,7 +60,8 @@ class Output:
             try:
                 yield caught
             finally:
-                for text in dict.fromkeys(str(w.message) for w in caught):
+                told = [w for w in caught if issubclass(w.category, UserWarning | RuntimeWarning)]
+                for text in dict.fromkeys(str(w.message) for w in told):
                     self.warn(text)
 
 

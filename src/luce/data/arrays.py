@@ -52,14 +52,19 @@ def read_npy(path: str, target: str | None, *, labels: bool) -> Dataset:
 
 def read_npz(path: str, target: str | None, *, labels: bool) -> Dataset:
     """Read arrays by their usual names (X, y, x_train, y_train, ...) or a SciPy sparse matrix."""
-    from scipy import sparse
-
     with reading(path):
         _check_magic(path, b"PK", "an NPZ archive")
         archive = np.load(path, allow_pickle=False)
-        names: list[str] = list(archive.files)
+    with archive:
+        return _from_archive(path, archive, target, labels)
+
+
+def _from_archive(path: str, archive: Any, target: str | None, labels: bool) -> Dataset:
+    names: list[str] = list(archive.files)
     digest = fingerprint(path)
     if {"format", "shape", "data"} <= set(names):
+        from scipy import sparse
+
         with reading(path):
             matrix = sparse.csr_array(sparse.load_npz(path))
             matrix.check_format(full_check=True)

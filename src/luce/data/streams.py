@@ -7,9 +7,9 @@ import hashlib
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from luce.errors import DataFileError, LuceError
 
@@ -38,18 +38,23 @@ def reading(name: str) -> Iterator[None]:
         raise DataFileError(f"{name}: needs more memory than there is, or its header is broken") from error
     except Exception as error:
         what = " ".join(str(error).split()) or type(error).__name__
-        raise DataFileError(f"{name}: cannot be read: {what[:300]}; is the file complete?") from error
+        raise DataFileError(
+            f"{name}: cannot be read: {what[:300].rstrip('.')}; is the file complete?"
+        ) from error
 
 
-def open_bytes(path: str | Path) -> IO[bytes]:
+@contextmanager
+def open_bytes(path: str) -> Iterator[IO[bytes]]:
     """Open a file, or standard input for ``-``, decompressing gzip, bzip2 and xz by what they contain."""
-    name = str(path)
-    with reading(name):
-        if name == STDIN:
-            return _decompressed(io.BufferedReader(_Unseekable(sys.stdin.buffer)))
-        if Path(path).is_dir():
-            raise DataFileError(f"{name}: is a folder, where a file was expected")
-        return _decompressed(open(path, "rb"))
+    with ExitStack() as stack:
+        with reading(path):
+            if path == STDIN:
+                stream = _decompressed(io.BufferedReader(_Unseekable(sys.stdin.buffer)))
+            elif Path(path).is_dir():
+                raise DataFileError(f"{path}: is a folder, where a file was expected")
+            else:
+                stream = _decompressed(stack.enter_context(open(path, "rb")))
+        yield stream
 
 
 class _Unseekable(io.RawIOBase):
@@ -68,7 +73,7 @@ class _Unseekable(io.RawIOBase):
         return len(data)
 
 
-def _decompressed(stream: io.BufferedReader) -> IO[bytes]:
+def _decompressed(stream: io.BufferedReader[Any]) -> IO[bytes]:
     magic = stream.peek(6)[:6]
     if magic[:2] == b"\x1f\x8b":
         import gzip

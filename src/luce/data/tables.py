@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,17 @@ TARGET_NAMES = ("target", "label", "class", "y")
 
 def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labels: bool) -> Dataset:
     """Read a whole table; `layout` makes it have the columns and types of an earlier one."""
-    file = _open(path, fmt)
-    notes = list(file.notes)
-    if labels:
-        target, guessed = _find_target(path, file.names, target)
-        notes += guessed
-    features = list(layout.features) if layout else [name for name in file.names if name != target]
-    _check_present(path, file.names, features)
-    if not features:
-        raise DataFileError(f"{path}: has no column beside the labels {target!r}; add feature columns")
-
-    wanted = features if target is None or target in features else [*features, target]
-    table = file.read(_arrow_types(layout) if layout else {}, wanted)
+    with _opened(path, fmt) as file:
+        notes = list(file.notes)
+        if labels:
+            target, guessed = _find_target(path, file.names, target)
+            notes += guessed
+        features = list(layout.features) if layout else [name for name in file.names if name != target]
+        _check_present(path, file.names, features)
+        if not features:
+            raise DataFileError(f"{path}: has no column beside the labels {target!r}; add feature columns")
+        wanted = features if target is None or target in features else [*features, target]
+        table = file.read(_arrow_types(layout) if layout else {}, wanted)
     if table.num_rows == 0:
         raise DataFileError(f"{path}: has a header but no rows; add some")
     types = layout.types if layout else tuple(_type_of(path, name, table[name].type) for name in features)
@@ -48,19 +48,27 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
 
 def batches(path: str, fmt: str, layout: Layout, rows: int) -> Iterator[Batch]:
     """Yield the feature columns, at most `rows` rows at a time."""
-    file = _open(path, fmt)
     features = list(layout.features)
-    _check_present(path, file.names, features)
     done = 0
-    for part in file.batches(_arrow_types(layout), features, rows):
-        for start in range(0, part.num_rows, rows):
-            piece = part.slice(start, rows)
-            yield Batch(_frame(path, piece, features, layout.types, first_row=done))
-            done += piece.num_rows
+    with _opened(path, fmt) as file:
+        _check_present(path, file.names, features)
+        for part in file.batches(_arrow_types(layout), features, rows):
+            for start in range(0, part.num_rows, rows):
+                piece = part.slice(start, rows)
+                yield Batch(_frame(path, piece, features, layout.types, first_row=done))
+                done += piece.num_rows
 
 
-def _open(path: str, fmt: str) -> CsvFile | ColumnarFile:
-    file = CsvFile(open_bytes(path), path) if fmt == "csv" else ColumnarFile(path, fmt == "parquet")
+@contextmanager
+def _opened(path: str, fmt: str) -> Iterator[CsvFile | ColumnarFile]:
+    if fmt == "csv":
+        with open_bytes(path) as stream:
+            yield _with_columns(CsvFile(stream, path), path)
+    else:
+        yield _with_columns(ColumnarFile(path, fmt == "parquet"), path)
+
+
+def _with_columns(file: CsvFile | ColumnarFile, path: str) -> CsvFile | ColumnarFile:
     twice = [name for name, count in Counter(file.names).items() if count > 1]
     if twice:
         raise DataFileError(
