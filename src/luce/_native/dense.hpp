@@ -108,12 +108,19 @@ template <class T, class S> class DensePass {
     return part.gradient && !part.sums.bad_index;
   }
 
-  void add(int64_t feature, int64_t head, Vec<T> sum) {
+  // Adds X^T R over n rows of A to the gradient, from a feature on.
+  void add_outer(Rows<const T> A, int64_t vectors, int64_t n, int64_t feature) {
+    alignas(64) T sums[kOuterClasses * 6 * L];  // at most 6 vectors of each class
     constexpr int D = kLanes<double>;
-    double* g = part.gradient + head * plan.padded + feature;
-    alignas(64) T parts[L];
-    store<T>(parts, sum);
-    for (int l = 0; l < L; l += D) store<double>(g + l, load<double>(g + l) + load_as<double>(parts + l));
+    outer<T>(
+        A, vectors, {Z, plan.step}, plan.C, n, [&](int64_t, int64_t) { return Rows<T>{sums, 6 * L}; },
+        [&](int64_t v, int64_t c, int width, int classes) {
+          for (int b = 0; b < classes; ++b)
+            for (int l = 0; l < width * L; l += D) {
+              double* g = part.gradient + (c + b) * plan.padded + feature + v * L + l;
+              store<double>(g, load<double>(g) + load_as<double>(sums + b * 6 * L + l));
+            }
+        });
   }
 
   void tile_by_rows(int64_t first, int64_t n) {
@@ -130,16 +137,11 @@ template <class T, class S> class DensePass {
       for (int l = 0; l < L; ++l) t[l] = l < rest ? A[i][vectors * L + l] : T(l == rest);
     }
     const Rows<const T> A_tail = {tail, L};
-    for_class_blocks(plan.heads, [&](int64_t c, int nb) {
-      inner<T>(A, A_tail, n, {W[c], W.step}, nb, vectors,
-               [&](int64_t i, int b, T z) { Z[(c + b) * plan.step + i] = z; });
-    });
+    inner<T>(A, A_tail, n, W, plan.heads, vectors,
+             [&](int64_t i, int64_t c, T z) { Z[c * plan.step + i] = z; });
     if (!rows_done(first, n)) return;
-    for_class_blocks(plan.C, [&](int64_t c, int nb) {
-      const Rows<const T> R = {Z + c * plan.step, plan.step};
-      outer<T>(A, vectors, R, nb, n, [&](int64_t v, int b, Vec<T> g) { add(v * L, c + b, g); });
-      outer<T>(A_tail, 1, R, nb, n, [&](int64_t, int b, Vec<T> g) { add(vectors * L, c + b, g); });
-    });
+    add_outer(A, vectors, n, 0);
+    add_outer(A_tail, 1, n, vectors * L);
   }
 
   void tile_by_columns(int64_t first, int64_t n) {
@@ -153,17 +155,15 @@ template <class T, class S> class DensePass {
     for (int64_t d = 0; d <= D; ++d)
       for (int64_t i = n; i < filled; ++i) tile[d * plan.step + i] = T(0);
     const Rows<const T> A = {tile, plan.step};
-    for_class_blocks(plan.heads, [&](int64_t c, int nb) {
-      outer<T>(A, filled / L, {W[c], W.step}, nb, D + 1,
-               [&](int64_t v, int b, Vec<T> z) { store<T>(Z + (c + b) * plan.step + v * L, z); });
-    });
+    outer<T>(
+        A, filled / L, W, plan.heads, D + 1,
+        [&](int64_t v, int64_t c) { return Rows<T>{Z + c * plan.step + v * L, plan.step}; },
+        [](int64_t, int64_t, int, int) {});
     if (!rows_done(first, n)) return;
     for (int64_t c = 0; c < plan.C; ++c)
       for (int64_t i = n; i < filled; ++i) Z[c * plan.step + i] = T(0);
-    for_class_blocks(plan.C, [&](int64_t c, int nb) {
-      inner<T>(A, {nullptr, 0}, D + 1, {Z + c * plan.step, plan.step}, nb, filled / L,
-               [&](int64_t d, int b, T g) { part.gradient[(c + b) * plan.padded + d] += double(g); });
-    });
+    inner<T>(A, {nullptr, 0}, D + 1, {Z, plan.step}, plan.C, filled / L,
+             [&](int64_t d, int64_t c, T g) { part.gradient[c * plan.padded + d] += double(g); });
   }
 };
 

@@ -19,31 +19,32 @@ template <int limit, class F> inline void with_constant(int n, F&& f) {
   }
 }
 
-// Calls f(first, count) for near-equal runs of at most kMostClasses classes.
-template <class F> inline void for_class_blocks(int64_t n_classes, F&& f) {
-  const int64_t blocks = (n_classes + kMostClasses - 1) / kMostClasses;
-  for (int64_t k = 0; k < blocks; ++k) {
-    const int64_t first = k * n_classes / blocks;
-    f(first, int((k + 1) * n_classes / blocks - first));
-  }
+// Calls f(first, count) for near-equal runs of at most `most` out of n.
+template <class F> inline void for_blocks(int64_t n, int64_t most, F&& f) {
+  const int64_t blocks = (n + most - 1) / most;
+  for (int64_t k = 0; k < blocks; ++k) f(k * n / blocks, int((k + 1) * n / blocks - k * n / blocks));
 }
 
-// `n` rows of doubles or floats that lie `step` elements apart.
+// Rows of numbers that lie `step` elements apart.
 template <class T> struct Rows {
   T* at;
   int64_t step;
   T* operator[](int64_t i) const { return at + i * step; }
 };
 
-// na x nb sums over `vectors` vectors, and over one vector more of `A_tail` (the end of B's rows) if given.
-// sink(a, b, sum) takes each.
-template <int na, int nb, class T, class Sink>
-inline void inner_tile(Rows<const T> A, Rows<const T> A_tail, Rows<const T> B, int64_t vectors, Sink&& sink) {
-  constexpr int L = kLanes<T>, sums = na * nb, padded = (sums + L - 1) / L * L;
+// na x nb sums over `vectors` vectors, and over one vector more that A has in A_tail (if given) and B after
+// the others. out[b * na + a].
+template <int na, int nb, class T>
+[[gnu::noinline]] void inner_tile(Rows<const T> A, Rows<const T> A_tail, Rows<const T> B, int64_t vectors,
+                                  T* out) {
+  constexpr int L = kLanes<T>, padded = (na * nb + L - 1) / L * L;
   Vec<T> sum[padded] = {};
   for (int64_t k = 0; k < vectors; ++k) {
     Vec<T> a[na];
-    for (int i = 0; i < na; ++i) a[i] = load<T>(A[i] + k * L);
+    for (int i = 0; i < na; ++i) {
+      a[i] = load<T>(A[i] + k * L);
+      __builtin_prefetch(A[i] + na * A.step + k * L);
+    }
     for (int j = 0; j < nb; ++j) {
       const Vec<T> b = load<T>(B[j] + k * L);
       for (int i = 0; i < na; ++i) sum[j * na + i] += a[i] * b;
@@ -54,32 +55,34 @@ inline void inner_tile(Rows<const T> A, Rows<const T> A_tail, Rows<const T> B, i
       const Vec<T> b = load<T>(B[j] + vectors * L);
       for (int i = 0; i < na; ++i) sum[j * na + i] += load<T>(A_tail[i]) * b;
     }
-  T out[padded];
   for (int k = 0; k < padded; k += L) store<T>(out + k, sums_of<T>(sum + k));
-  for (int j = 0; j < nb; ++j)
-    for (int i = 0; i < na; ++i) sink(i, j, out[j * na + i]);
 }
 
-// inner over all `n_rows` rows of A and a run of `nb` classes.
+// inner over `n_rows` rows of A and `n_classes` of B; sink(a, b, sum) takes each sum.
 template <class T, class Sink>
-void inner(Rows<const T> A, Rows<const T> A_tail, int64_t n_rows, Rows<const T> B, int nb, int64_t vectors,
-           Sink&& sink) {
-  with_constant<kMostClasses>(nb, [&](auto classes) {
-    constexpr int n = decltype(classes)::value, na = kAccumulators / n > 6 ? 6 : kAccumulators / n;
-    const auto tile = [&](auto height, int64_t i) {
-      inner_tile<decltype(height)::value, n, T>(
-          {A[i], A.step}, {A_tail.at ? A_tail[i] : nullptr, A_tail.step}, B, vectors,
-          [&](int a, int b, T s) { sink(i + a, b, s); });
-    };
-    int64_t i = 0;
-    for (; i + na <= n_rows; i += na) tile(std::integral_constant<int, na>{}, i);
-    for (; i < n_rows; ++i) tile(std::integral_constant<int, 1>{}, i);
+void inner(Rows<const T> A, Rows<const T> A_tail, int64_t n_rows, Rows<const T> B, int64_t n_classes,
+           int64_t vectors, Sink&& sink) {
+  alignas(64) T out[kAccumulators + kLanes<T>];
+  for_blocks(n_classes, kInnerClasses, [&](int64_t first, int count) {
+    with_constant<kInnerClasses>(count, [&](auto classes) {
+      constexpr int nb = decltype(classes)::value, na = kAccumulators / nb > 6 ? 6 : kAccumulators / nb;
+      const auto tile = [&](auto height, int64_t i) {
+        constexpr int h = decltype(height)::value;
+        const Rows<const T> tail = {A_tail.at ? A_tail[i] : nullptr, A_tail.step};
+        inner_tile<h, nb, T>({A[i], A.step}, tail, {B[first], B.step}, vectors, out);
+        for (int b = 0; b < nb; ++b)
+          for (int a = 0; a < h; ++a) sink(i + a, first + b, out[b * h + a]);
+      };
+      int64_t i = 0;
+      for (; i + na <= n_rows; i += na) tile(std::integral_constant<int, na>{}, i);
+      for (; i < n_rows; ++i) tile(std::integral_constant<int, 1>{}, i);
+    });
   });
 }
 
-// nv vectors of A's rows times nb classes, summed over k < n. sink(v, b, sum) takes each vector of sums.
-template <int nv, int nb, class T, class Sink>
-inline void outer_tile(Rows<const T> A, Rows<const T> B, int64_t n, Sink&& sink) {
+// nv vectors of A's rows times nb classes, summed over k < n, into rows of `out`, one per class.
+template <int nv, int nb, class T>
+[[gnu::noinline]] void outer_tile(Rows<const T> A, Rows<const T> B, int64_t n, Rows<T> out) {
   constexpr int L = kLanes<T>;
   Vec<T> sum[nb][nv] = {};
   for (int64_t k = 0; k < n; ++k) {
@@ -91,21 +94,26 @@ inline void outer_tile(Rows<const T> A, Rows<const T> B, int64_t n, Sink&& sink)
     }
   }
   for (int j = 0; j < nb; ++j)
-    for (int v = 0; v < nv; ++v) sink(v, j, sum[j][v]);
+    for (int v = 0; v < nv; ++v) store<T>(out[j] + v * L, sum[j][v]);
 }
 
-// outer over `vectors` vectors of A's rows and a run of `nb` classes.
-template <class T, class Sink>
-void outer(Rows<const T> A, int64_t vectors, Rows<const T> B, int nb, int64_t n, Sink&& sink) {
-  with_constant<kMostClasses>(nb, [&](auto classes) {
-    constexpr int most = decltype(classes)::value, nv = kAccumulators / most > 6 ? 6 : kAccumulators / most;
-    const auto tile = [&](auto width, int64_t v) {
-      outer_tile<decltype(width)::value, most, T>({A.at + v * kLanes<T>, A.step}, B, n,
-                                                  [&](int a, int b, Vec<T> s) { sink(v + a, b, s); });
-    };
-    int64_t v = 0;
-    for (; v + nv <= vectors; v += nv) tile(std::integral_constant<int, nv>{}, v);
-    for (; v < vectors; ++v) tile(std::integral_constant<int, 1>{}, v);
+// outer over `vectors` vectors of A's rows and `n_classes` of B. A tile of sums is written to place(v, b), and
+// taken(v, b, vectors, classes) is told.
+template <class T, class Place, class Taken>
+void outer(Rows<const T> A, int64_t vectors, Rows<const T> B, int64_t n_classes, int64_t n, Place&& place,
+           Taken&& taken) {
+  for_blocks(n_classes, kOuterClasses, [&](int64_t first, int count) {
+    with_constant<kOuterClasses>(count, [&](auto classes) {
+      constexpr int nb = decltype(classes)::value, nv = kAccumulators / nb > 6 ? 6 : kAccumulators / nb;
+      const auto tile = [&](auto width, int64_t v) {
+        constexpr int w = decltype(width)::value;
+        outer_tile<w, nb, T>({A.at + v * kLanes<T>, A.step}, {B[first], B.step}, n, place(v, first));
+        taken(v, first, w, nb);
+      };
+      int64_t v = 0;
+      for (; v + nv <= vectors; v += nv) tile(std::integral_constant<int, nv>{}, v);
+      for (; v < vectors; ++v) tile(std::integral_constant<int, 1>{}, v);
+    });
   });
 }
 

@@ -11,16 +11,16 @@
 
 namespace {
 
+// Sums of kAccumulators vectors are kept in registers, beside the numbers that they are made of.
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kAccumulators = 24, kMostClasses = 12;
+constexpr int kVectorBytes = 64, kAccumulators = 24, kInnerClasses = 6, kOuterClasses = 12;
 #elif defined(__AVX__)
-constexpr int kVectorBytes = 32, kAccumulators = 12, kMostClasses = 6;
+constexpr int kVectorBytes = 32, kAccumulators = 12, kInnerClasses = 4, kOuterClasses = 6;
 #elif defined(__aarch64__)
-constexpr int kVectorBytes = 16, kAccumulators = 24, kMostClasses = 12;
+constexpr int kVectorBytes = 16, kAccumulators = 24, kInnerClasses = 6, kOuterClasses = 12;
 #else
-constexpr int kVectorBytes = 16, kAccumulators = 12, kMostClasses = 6;
+constexpr int kVectorBytes = 16, kAccumulators = 12, kInnerClasses = 4, kOuterClasses = 6;
 #endif
-// kAccumulators + kAccumulators / kMostClasses + 1 vectors fit in the registers.
 
 template <class T> struct Simd;
 

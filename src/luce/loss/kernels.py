@@ -6,7 +6,6 @@ Same names, arguments and results as :mod:`luce.loss.passes`, which says what ea
 from __future__ import annotations
 
 import os
-from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
