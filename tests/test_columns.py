@@ -1,6 +1,7 @@
 """What is done to each column of a table, against the same done by hand."""
 
 import datetime as dt
+import re
 from decimal import Decimal
 from itertools import pairwise
 
@@ -150,12 +151,18 @@ class TestDates:
             [dt.date(2020, 1, 1), dt.date(2020, 1, 2), None],
             pd.Series([dt.date(2020, 1, 1), dt.date(2020, 1, 2), None], dtype=pd.ArrowDtype(pa.date32())),
             pd.to_datetime(["2020-01-01", "2020-01-02", None]).tz_localize("UTC"),
+            ["2020-01-01T00:00:00Z", "2020-01-02 02:00+02:00", "n/a"],
         ],
     )
     def test_are_days(self, values):
         column = pd.Series(values)
         assert cells.kind_of(column) == "date"
         np.testing.assert_array_equal(cells.as_numbers(column, "date"), [18262, 18263, np.nan])
+
+    def test_of_every_century(self):
+        column = pd.Series([dt.date(1, 1, 1), dt.date(9999, 12, 31)])
+        expected = [(d - dt.date(1970, 1, 1)).days for d in column]
+        np.testing.assert_array_equal(cells.as_numbers(column, "date"), expected)
 
     def test_durations_are_days(self):
         column = pd.Series([dt.timedelta(hours=12), None])
@@ -244,7 +251,17 @@ class TestText:
             {"t": ["".join(rng.choice(list("这部电影很好看我们喜欢"), 9)) for _ in range(30)]}
         )
         kind, what = done(fitted(table))["t"]
-        assert kind == "text" and "characters and pairs" in what
+        assert kind == "text" and "characters, words and pairs" in what
+
+    def test_of_mixed_scripts_keeps_words_whole(self):
+        assert re.findall(cells.WORD_OR_CHARACTER, "PyTorch教程 is 好, a b_c é") == [
+            "PyTorch",
+            "教",
+            "程",
+            "is",
+            "好",
+            "b_c",
+        ]
 
     def test_huge_is_hashed(self, monkeypatch):
         monkeypatch.setattr("luce.data.columns.HUGE_TEXT", 100)
@@ -371,7 +388,7 @@ class TestTables:
             st.floats(),
             st.text(max_size=5),
             st.dates(),
-            st.decimals(),
+            st.decimals(allow_nan=False),
             st.binary(),
         )
         columns = st.lists(st.lists(cell, min_size=6, max_size=6), min_size=1, max_size=3)

@@ -47,8 +47,9 @@ _KNOWN = {
         "sklearn.impute": "MissingIndicator SimpleImputer",
         "sklearn.pipeline": "FeatureUnion Pipeline",
         "sklearn.preprocessing": (
-            "Binarizer FunctionTransformer KBinsDiscretizer MaxAbsScaler MinMaxScaler Normalizer OneHotEncoder "
-            "OrdinalEncoder PolynomialFeatures PowerTransformer QuantileTransformer RobustScaler StandardScaler"
+            "Binarizer FunctionTransformer KBinsDiscretizer MaxAbsScaler MinMaxScaler Normalizer "
+            "OneHotEncoder OrdinalEncoder PolynomialFeatures PowerTransformer QuantileTransformer "
+            "RobustScaler StandardScaler"
         ),
     }.items()
     for name in names.split()

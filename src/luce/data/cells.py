@@ -26,8 +26,11 @@ _NUMBER = re.compile(
 _CODE = re.compile(r"0\d+")  # 01234: a postcode, not the number 1234
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[-+]\d{2}(:?\d{2})?)?)?")
 _SWAP_COMMA = str.maketrans(",.", ".,")
-# Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces between words.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese are written without spaces between words.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+# A word, as scikit-learn sees it, or one character of those scripts.
+WORD_OR_CHARACTER = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def kind_of(column: pd.Series) -> Kind:
@@ -237,15 +240,19 @@ def _days(column: pd.Series, kind: Kind) -> Array:
         column = cells
         # pandas would take the number 5 as 5 nanoseconds.
         cells = cells.mask(cells.map(lambda c: isinstance(c, Number)).astype(bool))
-    if kind == "date":
-        iso = "ISO8601" if cells.dtype == object else None
-        parsed = pd.to_datetime(cells, utc=True, errors="coerce", format=iso) - pd.Timestamp(0, tz="UTC")
-    else:
-        parsed = pd.to_timedelta(cells, errors="coerce")
+    iso = "ISO8601" if cells.dtype == object else None
+    parsed: Any = (
+        pd.to_datetime(cells, utc=True, errors="coerce", format=iso)
+        if kind == "date"
+        else pd.to_timedelta(cells, errors="coerce")
+    )
     for position in np.flatnonzero((parsed.isna() & column.notna()).to_numpy())[:1]:
         raise _wrong_cell(column, int(position), kind)
-    days: Array = parsed.dt.total_seconds().to_numpy() / 86400
-    return days
+    if kind == "duration":
+        return np.asarray(parsed.dt.total_seconds()) / 86400
+    # Nanoseconds end in 2262; microseconds reach every year that a date can have.
+    since: Array = parsed.dt.tz_convert(None).to_numpy().astype("datetime64[us]") - np.datetime64(0, "us")
+    return since / np.timedelta64(1, "D")
 
 
 def _wrong_cell(column: pd.Series, position: int, kind: Kind) -> InputError:

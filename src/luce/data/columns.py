@@ -235,12 +235,9 @@ def _tfidf(column: pd.Series, dtype: type) -> Any:
 
     sample = _sample(cells.as_labels(column.dropna()).tolist())
     n_characters = len(column) * sum(map(len, sample)) / len(sample)
-    # Scripts without spaces are cut into characters and pairs of them, which are words more often than not.
-    tokens = {
-        "analyzer": "char" if cells.is_unspaced(sample) else "word",
-        "ngram_range": (1, 2),
-        "dtype": dtype,
-    }
+    tokens: dict[str, Any] = {"ngram_range": (1, 2), "dtype": dtype}
+    if cells.is_unspaced(sample):  # a pair of characters is a word more often than not
+        tokens["token_pattern"] = cells.WORD_OR_CHARACTER
     if n_characters > HUGE_TEXT:
         hashed = HashingVectorizer(n_features=HASHED_FEATURES, alternate_sign=False, norm=None, **tokens)
         return Pipeline([("hash", hashed), ("weight", TfidfTransformer(sublinear_tf=True))])
@@ -267,8 +264,10 @@ def _say_categories(table: Any, names: list[str], encoder: OneHotEncoder) -> Ite
 
 
 def _say_text(table: Any, names: list[str], step: Any) -> Iterable[str]:
+    from luce.data import cells
+
     if isinstance(step, Pipeline):
         yield f"TF-IDF of words and pairs, hashed into {HASHED_FEATURES:,} features"
     else:
-        cut = "characters and pairs" if step.analyzer == "char" else "words and pairs"
-        yield f"TF-IDF of {len(step.vocabulary_):,} {cut}"
+        unspaced = step.token_pattern == cells.WORD_OR_CHARACTER
+        yield f"TF-IDF of {len(step.vocabulary_):,} {'characters, ' if unspaced else ''}words and pairs"
