@@ -24,6 +24,7 @@ class Data(Protocol):
     n_features: int
     n_classes: int
     total_weight: float
+    least_weight: float  # of the samples that count at all
     dtype: np.dtype[Any]  # of the features; products in it cost least
 
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
@@ -43,11 +44,16 @@ class InMemory:
     weight: Array | None = None
     n_threads: int | None = None
     total_weight: float = field(init=False)
+    least_weight: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.n_samples, self.n_features = self.X.shape
         self.dtype = self.X.dtype
-        self.total_weight = float(self.n_samples if self.weight is None else self.weight.sum())
+        if self.weight is None:
+            self.total_weight, self.least_weight = float(self.n_samples), 1.0
+        else:
+            self.total_weight = float(self.weight.sum())
+            self.least_weight = float(self.weight[self.weight > 0].min())
 
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
         """Return the pass `name` over X."""

@@ -1,0 +1,175 @@
+"""The one loop around every solver: history, callbacks, progress, the certificate, the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from luce.loss.inputs import Array
+from luce.objective import Objective
+from luce.solvers.certificate import Certificate, certify, certify_unpenalised
+
+_SMALL = 2000  # parameters up to which a dense Hessian is no burden
+
+
+@dataclass
+class State:
+    """Where a solver stands: the point, the objective there, and what the solver needs to go on.
+
+    Attributes
+    ----------
+    theta, value : array, float
+        The point and the objective there, rough penalty included.
+    gap : float
+        The solver's own estimate of the distance to the optimum, which costs it no pass; inf if it has none.
+    direction : array or None
+        An approximate Newton direction at theta, which makes the certificate tight.
+    stalled : bool
+        No further progress is possible in this arithmetic.
+    memory : dict of arrays
+        Everything else, so that a checkpoint can hold it.
+    """
+
+    theta: Array
+    value: float
+    gap: float = np.inf
+    direction: Array | None = None
+    stalled: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+class Solver(Protocol):
+    """How an objective is minimised: a start and a step; the loop is :func:`minimize`."""
+
+    def init(self, objective: Objective, theta: Array) -> State:
+        """Return the state to start from theta."""
+
+    def step(self, objective: Objective, state: State) -> State:
+        """Return the state one iteration on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each iteration; it may return True to end the fit."""
+
+    iteration: int
+    loss: float
+    gap: float  # an estimate while the fit runs, proven where `certified`
+    passes: float
+    seconds: float
+    certified: bool = False
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The end of a fit.
+
+    `status` is "converged" (the proven gap is within tolerance), "separable" (without a penalty there is no
+    optimum: the loss goes to zero as the weights grow), "max_iter", "stalled" (rounding allows no better) or
+    "stopped" (by a callback).
+    """
+
+    theta: Array
+    value: float
+    gap: float
+    n_iter: int
+    status: str
+    history: list[Progress]
+
+
+def minimize(
+    objective: Objective,
+    solver: Solver,
+    theta: Array,
+    *,
+    tol: float,
+    max_iter: int,
+    dtype: Any = np.float64,
+    callbacks: Iterable[Callback] = (),
+) -> Solution:
+    """Run a solver until the proven gap is at most ``tol * value``.
+
+    Parameters
+    ----------
+    objective : Objective
+    solver : Solver
+    theta : array
+        Where to start.
+    tol : float
+        Relative to the objective.
+    max_iter : int
+    dtype : dtype
+        What the result is rounded to before it is certified.
+    callbacks : iterable of callables
+        Called with a :class:`Progress` after each iteration; one that returns True ends the fit.
+
+    Returns
+    -------
+    Solution
+    """
+    start = time.perf_counter()
+    history: list[Progress] = []
+    callbacks = list(callbacks)
+    last = np.inf  # the gap proven at the last attempt
+    slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
+
+    def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
+        progress = Progress(
+            iteration, value, gap, objective.n_passes, time.perf_counter() - start, certified
+        )
+        history.append(progress)
+        return any([callback(progress) for callback in callbacks])
+
+    def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
+        rounded = state.theta.astype(dtype).astype(np.float64)
+        if certificate is None:
+            certificate = _certify(objective, rounded, state)
+        report(iteration, certificate.value, certificate.gap, certified=True)
+        if certificate.gap <= tol * certificate.value:
+            status = "converged"
+        return Solution(rounded, certificate.value, certificate.gap, iteration, status, history)
+
+    state = solver.init(objective, theta)
+    iteration = 0
+    while True:
+        if state.gap <= slack * tol * state.value or state.stalled:
+            certificate = _certify(objective, state.theta.astype(dtype).astype(np.float64), state)
+            if certificate.gap <= tol * certificate.value:
+                return finish(state, iteration, "converged", certificate)
+            at_rounding = state.stalled or (certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap)
+            if at_rounding and objective.dtype == np.float64:
+                return finish(state, iteration, "stalled", certificate)
+            if at_rounding:  # single precision has given all it can
+                objective = objective.in_dtype(np.float64)
+                state = solver.init(objective, state.theta)
+            else:
+                slack /= 2
+                last = certificate.gap
+        if _separates(objective, state, tol):
+            return finish(state, iteration, "separable")
+        if iteration >= max_iter:
+            return finish(state, iteration, "max_iter")
+        state = solver.step(objective, state)
+        iteration += 1
+        if report(iteration, state.value, state.gap):
+            return finish(state, iteration, "stopped")
+
+
+def _certify(objective: Objective, theta: Array, state: State) -> Certificate:
+    if objective.reg == 0 and objective.l1 == 0 and theta.size <= _SMALL:
+        return certify_unpenalised(objective, theta)
+    return certify(objective, theta, state.direction)
+
+
+def _separates(objective: Objective, state: State, tol: float) -> bool:
+    """Whether, without a penalty, the loss goes to zero: each sample has more than half the probability."""
+    if objective.reg > 0 or objective.l1 > 0 or state.value > tol:
+        return False
+    return state.value * objective.data.total_weight < np.log(2) * objective.data.least_weight
