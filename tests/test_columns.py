@@ -159,6 +159,7 @@ class TestDates:
         assert cells.kind_of(column) == "date"
         np.testing.assert_array_equal(cells.as_numbers(column, "date"), [18262, 18263, np.nan])
 
+    @pytest.mark.skipif(pd.__version__ < "3", reason="pandas 2 counts nanoseconds, which end in 2262")
     def test_of_every_century(self):
         column = pd.Series([dt.date(1, 1, 1), dt.date(9999, 12, 31)])
         expected = [(d - dt.date(1970, 1, 1)).days for d in column]

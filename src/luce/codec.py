@@ -22,6 +22,7 @@ import dataclasses
 import importlib
 import math
 import re
+from collections import UserList
 from collections.abc import Callable
 from typing import Any
 
@@ -109,7 +110,7 @@ class _Encoder:
             return value
         if kind is float:
             return value if math.isfinite(value) else {"float": repr(value)}
-        if kind is list:
+        if kind is list or isinstance(value, UserList):  # scikit-learn 1.6 marks lists of columns so
             return self.items(value, where)
         if kind is tuple:
             return {"tuple": self.items(value, where)}
