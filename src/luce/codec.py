@@ -110,8 +110,10 @@ class _Encoder:
             return value
         if kind is float:
             return value if math.isfinite(value) else {"float": repr(value)}
-        if kind is list or isinstance(value, UserList):  # scikit-learn 1.6 marks lists of columns so
+        if kind is list:
             return self.items(value, where)
+        if isinstance(value, UserList):  # scikit-learn 1.6 keeps columns in one that warns when read
+            return self.items(value.data, where)
         if kind is tuple:
             return {"tuple": self.items(value, where)}
         if kind is slice:
