@@ -58,23 +58,40 @@ def _at_least(parts: Iterable[Columns], empty: Columns) -> Iterator[Columns]:
 
 
 def _csv(parts: Iterator[Columns], file: IO[bytes]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    import pyarrow.compute as pc
+
     for i, part in enumerate(parts):
         if i == 0:
-            writer.writerow(part)
-        writer.writerows(zip(*(_values(column) for column in part.values()), strict=True))
-        file.write(text.getvalue().encode())
+            file.write(_csv_line(part).encode() + b"\n")
+        lines = pc.binary_join_element_wise(*(_csv_cells(column) for column in part.values()), ",")
+        file.write("".join(f"{line}\n" for line in lines.to_pylist()).encode())
         file.flush()
-        text.seek(0)
-        text.truncate()
+
+
+def _csv_cells(column: Any) -> Any:
+    """A column as Arrow strings: numbers in their shortest exact spelling, strings quoted where they must be."""
+    import pyarrow as pa
+
+    values = pa.array(_values(column))
+    if not pa.types.is_string(values.type):
+        return values.cast(pa.string())
+    coded = values.dictionary_encode()
+    quoted = pa.array([_csv_line([v]) for v in coded.dictionary.to_pylist()], pa.string())
+    return quoted.take(coded.indices)
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _json_lines(parts: Iterator[Columns], file: IO[bytes]) -> None:
     for part in parts:
         names = [name for name in part if not name.startswith("proba_")]
         classes = [name.removeprefix("proba_") for name in part if name.startswith("proba_")]
-        for row in zip(*(_values(column) for column in part.values()), strict=True):
+        columns = [c.tolist() if isinstance(c, np.ndarray) else c for c in part.values()]
+        for row in zip(*columns, strict=True):
             record: Columns = dict(zip(names, row, strict=False))
             if classes:
                 record["probabilities"] = dict(zip(classes, row[len(names) :], strict=True))
@@ -95,5 +112,6 @@ def _parquet(parts: Iterator[Columns], file: IO[bytes]) -> None:
         writer.close()
 
 
-def _values(column: Any) -> list[Any]:
-    return column.tolist() if isinstance(column, np.ndarray) else list(column)
+def _values(column: Any) -> Any:
+    """Labels of dtype object as a list, from which Arrow takes the type of their values."""
+    return column.tolist() if isinstance(column, np.ndarray) and column.dtype == object else column

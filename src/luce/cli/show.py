@@ -37,8 +37,9 @@ def fit(console: Console, result: Values) -> None:
         evaluation(console, result["held_out"], f"Held out: {result['held_out']['how']}")
     console.print()
     _heading(console, "Fit")
-    state = "proven" if model["converged"] else "proven, but above the tolerance"
-    console.print(f"  objective  {model['loss']:.6g}, at most {model['gap']:.2g} above the optimum ({state})")
+    console.print(f"  objective  {model['loss']:.6g}, at most {model['gap']:.2g} above the optimum (proven)")
+    if not model["converged"]:
+        console.print("             that is above the tolerance: not converged", style="yellow")
     console.print(
         f"  effort     {model['passes']:,} passes over {model['rows']:,} rows, {seconds(model['seconds'])}"
         f", C = {model['C']:g}"

@@ -52,10 +52,10 @@ def read_npy(path: str, target: str | None, *, labels: bool) -> Dataset:
 
 def read_npz(path: str, target: str | None, *, labels: bool) -> Dataset:
     """Read arrays by their usual names (X, y, x_train, y_train, ...) or a SciPy sparse matrix."""
-    with reading(path):
-        _check_magic(path, b"PK", "an NPZ archive")
-        archive = np.load(path, allow_pickle=False)
-    with archive:
+    with open(path, "rb") as file:
+        with reading(path):
+            _check_magic(path, b"PK", "an NPZ archive")
+            archive = np.load(file, allow_pickle=False)
         return _from_archive(path, archive, target, labels)
 
 

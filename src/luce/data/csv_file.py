@@ -14,7 +14,7 @@ from typing import IO, Any
 from luce.data.streams import Utf8, reading
 from luce.errors import DataFileError
 
-BLOCK = 16 << 20  # bytes that Arrow parses at once; a row must fit
+BLOCK = 4 << 20  # bytes that Arrow parses at once; a row must fit
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 # Arrow's own spellings of a missing value, and the question mark of the UCI collections.
 CODE = re.compile(r"\s*0\d+\s*")
