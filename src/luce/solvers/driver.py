@@ -130,7 +130,7 @@ def minimize(
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = state.theta.astype(dtype).astype(np.float64)
         if certificate is None:
-            certificate = _certify(objective, rounded, state)
+            certificate = _certify(objective, state, rounded)
         report(iteration, certificate.value, certificate.gap, certified=True)
         if certificate.gap <= tol * certificate.value:
             status = "converged"
@@ -140,7 +140,7 @@ def minimize(
     iteration = 0
     while True:
         if state.gap <= slack * tol * state.value or state.stalled:
-            certificate = _certify(objective, state.theta.astype(dtype).astype(np.float64), state)
+            certificate = _certify(objective, state, state.theta.astype(dtype).astype(np.float64))
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             at_rounding = state.stalled or (certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap)
@@ -148,7 +148,7 @@ def minimize(
                 return finish(state, iteration, "stalled", certificate)
             if at_rounding:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
-                state = solver.init(objective, state.theta)
+                state, last = solver.init(objective, state.theta), np.inf
             else:
                 slack /= 2
                 last = certificate.gap
@@ -162,10 +162,12 @@ def minimize(
             return finish(state, iteration, "stopped")
 
 
-def _certify(objective: Objective, theta: Array, state: State) -> Certificate:
-    if objective.reg == 0 and objective.l1 == 0 and theta.size <= _SMALL:
-        return certify_unpenalised(objective, theta)
-    return certify(objective, theta, state.direction)
+def _certify(objective: Objective, state: State, rounded: Array) -> Certificate:
+    if objective.reg == 0 and objective.l1 == 0 and rounded.size <= _SMALL:
+        return certify_unpenalised(objective, rounded)
+    target = state.theta if state.direction is None else state.theta + state.direction
+    direction = target - rounded  # to where it led before rounding
+    return certify(objective, rounded, direction if direction.any() else None)
 
 
 def _separates(objective: Objective, state: State, tol: float) -> bool:
