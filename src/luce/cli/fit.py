@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,10 @@ def fit(
         out.warn(note)
 
     chosen = {name: value for name, value in parameters.items() if value is not None}
-    classifier = SoftmaxClassifier(random_state=seed, verbose=0 if quiet else 1, **chosen)
+    latest: deque[Any] = deque(maxlen=1)
+    classifier = SoftmaxClassifier(
+        random_state=seed, verbose=0 if quiet else 1, callbacks=(latest.append,), **chosen
+    )
     started = time.monotonic()
     try:
         with about(data), out.collecting_warnings():
@@ -106,8 +110,10 @@ def fit(
             pipeline.fit(parts.train.X, parts.train.y)
             classifier = pipeline[-1]
     except KeyboardInterrupt:
-        waited = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
-        raise KeyboardInterrupt(f"{waited}; nothing was written") from None
+        reached = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
+        for progress in latest:
+            reached += f", {progress.passes:.0f} passes, loss {progress.loss:.6g}, gap {progress.gap:.2g}"
+        raise KeyboardInterrupt(f"{reached}; nothing was written") from None
 
     counts = _class_counts(parts.train.y, pipeline.classes_)
     columns = [dict(zip(("name", "kind", "done"), line, strict=True)) for line in describe(pipeline)]

@@ -69,7 +69,7 @@ def _csv(parts: Iterator[Columns], file: IO[bytes]) -> None:
 
 
 def _csv_cells(column: Any) -> Any:
-    """A column as Arrow strings: numbers in their shortest exact spelling, strings quoted where they must be."""
+    """A column as Arrow strings: numbers in their shortest exact spelling, strings quoted where needed."""
     import pyarrow as pa
 
     values = pa.array(_values(column))
