@@ -11,6 +11,13 @@ struct Matrix {
   int64_t rows = 0, columns = 0, row_step = 0, column_step = 0;
 };
 
+// Row i holds entries indptr[i] to indptr[i + 1]; both index arrays are int64 if `long_index`, else int32.
+struct Csr {
+  const void *data = nullptr, *indices = nullptr, *indptr = nullptr;
+  bool wide = false, long_index = false;
+  int64_t rows = 0, columns = 0, stored = 0;
+};
+
 enum class Op { value, gradient, hessian_product, divergence, probabilities, log_probabilities };
 
 // What is done to the scores of each row. P = softmax(Z), w the weights (null for ones).
@@ -46,11 +53,28 @@ struct DensePart {
   void* scratch;  // `dense_scratch` bytes, aligned to 64
 };
 
+// One thread's part of a pass over CSR rows, in two steps: rows to residuals, residuals to the gradient.
+struct SparsePart {
+  const RowTask* task;
+  Csr X;
+  // (D, C) and (C,) of the compute type, V and c where a direction is needed. One vector may be read beyond
+  // the end of b and c, and of W and V if there are fewer classes than lanes.
+  const void *W, *b, *V, *c;
+  int64_t begin, end;
+  void* residuals;   // (end - begin, C) of the compute type, or null if there is no gradient
+  double* gradient;  // (D + 1, C), the last row db; added to
+  RowSums sums;
+  void* scratch;  // `sparse_scratch` bytes, aligned to 64
+};
+
 // The kernels for one instruction set and one compute type.
 struct Kernels {
   int64_t (*padded_features)(int64_t n_features);
   int64_t (*dense_scratch)(const DensePart&);
   void (*dense)(DensePart&);
+  int64_t (*sparse_scratch)(int64_t n_classes, int64_t n_heads);
+  void (*sparse_rows)(SparsePart&);
+  void (*sparse_gradient)(const SparsePart&, int64_t first_column, int64_t last_column);
   int64_t (*rows_scratch)(int64_t n_classes);
   // Rows begin..end of a block of scores, in place: class j of row i at Z[j * step + i - first_row].
   void (*rows)(const RowTask&, void* Z, void* U, int64_t step, int64_t first_row, int64_t begin, int64_t end,

@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -14,6 +15,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <tuple>
 #include <vector>
@@ -127,6 +129,12 @@ RowTask row_task(int op, int64_t n_classes, int64_t n_rows, const std::optional<
   return task;
 }
 
+void* out_of(const Block& out, bool wide, int64_t n_rows, int64_t n_classes) {
+  require(is_wide(out.dtype()) == wide && int64_t(out.shape(0)) == n_rows && int64_t(out.shape(1)) == n_classes,
+          "out is (N, C) of the compute type");
+  return out.data();
+}
+
 std::tuple<double, double> collect(const std::vector<RowSums>& sums) {
   RowSums all;
   for (const RowSums& s : sums) {
@@ -156,12 +164,7 @@ std::tuple<double, double> dense(int op, AnyMatrix X, Block coefficients, int64_
     require(int(gradient->shape(0)) == n_threads && int64_t(gradient->shape(1)) == n_classes &&
                 int64_t(gradient->shape(2)) == padded,
             "gradient is (threads, C, padded features)");
-  if (out) {
-    require(is_wide(out->dtype()) == wide && int64_t(out->shape(0)) == x.rows &&
-                int64_t(out->shape(1)) == n_classes,
-            "out is (N, C) of the type of the coefficients");
-    task.out = out->data();
-  }
+  if (out) task.out = out_of(*out, wide, x.rows, n_classes);
   std::vector<RowSums> sums(static_cast<size_t>(n_threads));
   Interrupt interrupt;
   {
@@ -185,6 +188,149 @@ std::tuple<double, double> dense(int op, AnyMatrix X, Block coefficients, int64_
     });
   }
   interrupt.rethrow();
+  return collect(sums);
+}
+
+using Flat = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Dense2 = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+constexpr int64_t kSpareBytes = 32 << 20;  // for gradients of single threads, and for residuals
+
+// Column bounds that give every thread about as many entries, from a sample of them.
+template <class I> std::vector<int64_t> column_bounds(const Csr& X, int n_threads) {
+  const I* indices = static_cast<const I*>(X.indices);
+  std::vector<int64_t> counts(size_t(X.columns) + 1, 1);
+  for (int64_t k = 0; k < X.stored; k += X.stored / (1 << 20) + 1)
+    if (uint64_t(indices[k]) < uint64_t(X.columns)) ++counts[size_t(indices[k])];
+  int64_t all = 0, seen = 0;
+  for (int64_t n : counts) all += n;
+  std::vector<int64_t> bounds{0};
+  for (int64_t d = 0; d < X.columns; ++d) {
+    seen += counts[size_t(d)];
+    if (seen * n_threads >= all * int64_t(bounds.size()) && int(bounds.size()) < n_threads) bounds.push_back(d + 1);
+  }
+  bounds.resize(size_t(n_threads) + 1, X.columns + 1);
+  return bounds;
+}
+
+std::tuple<double, double> sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Flat W, Flat b,
+                                  std::optional<Flat> V, std::optional<Flat> c, int64_t n_classes,
+                                  std::optional<Labels> labels, std::optional<AnyMatrix> soft,
+                                  std::optional<Weights> weight, double smoothing, double step,
+                                  std::optional<Dense2> gradient, std::optional<Block> out, int n_threads) {
+  Csr X;
+  X.wide = is_wide(data.dtype());
+  X.long_index = indices.dtype() == nb::dtype<int64_t>();
+  require(indices.dtype() == indptr.dtype() && (X.long_index || indices.dtype() == nb::dtype<int32_t>()),
+          "indices and indptr are both int32 or both int64");
+  require(indptr.shape(0) >= 1 && data.shape(0) == indices.shape(0), "data, indices and indptr do not fit");
+  X.data = data.data();
+  X.indices = indices.data();
+  X.indptr = indptr.data();
+  X.rows = int64_t(indptr.shape(0)) - 1;
+  X.columns = n_features;
+  X.stored = int64_t(data.shape(0));
+
+  RowTask task = row_task(op, n_classes, X.rows, labels, soft, weight, smoothing, step);
+  const bool wide = is_wide(W.dtype());
+  const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
+  const int64_t width = wide ? 8 : 4, lanes = 64 / width;
+  require(n_threads >= 1 && n_classes >= 1, "n_threads and n_classes are at least 1");
+  require(needs_direction(task.op) == V.has_value() && V.has_value() == c.has_value(), "V and c go together");
+  for (const auto* w : {&W, V ? &*V : nullptr})
+    require(!w || (w->dtype() == W.dtype() &&
+                   int64_t(w->shape(0)) >= n_features * n_classes + (n_classes < lanes ? lanes : 0)),
+            "W and V are (D, C), with room for a vector behind few classes");
+  for (const auto* w : {&b, c ? &*c : nullptr})
+    require(!w || (w->dtype() == W.dtype() && int64_t(w->shape(0)) >= n_classes + lanes),
+            "b and c are (C,), with room for a vector behind");
+  require(has_gradient(task.op) == gradient.has_value(), "this operation has or has not a gradient");
+  if (gradient)
+    require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) == n_classes,
+            "gradient is (D + 1, C)");
+  if (out) task.out = out_of(*out, wide, X.rows, n_classes);
+  std::vector<RowSums> sums(static_cast<size_t>(n_threads));
+  Interrupt interrupt;
+  const auto part_of = [&](int t, int64_t begin, int64_t end, void* residuals, double* into, void* scratch) {
+    return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr,
+                      begin, end, residuals, into, sums[size_t(t)], scratch};
+  };
+  const int64_t size = (n_features + 1) * n_classes, heads = n_classes * (V ? 2 : 1);
+  const int64_t scratch_bytes = (kernels.sparse_scratch(n_classes, heads) + 63) / 64 * 64;
+  const bool own_gradients = size * 8 * n_threads <= kSpareBytes;
+  {
+    nb::gil_scoped_release release;
+    if (!gradient || own_gradients) {
+      std::vector<double> others(gradient ? size_t(size) * size_t(n_threads - 1) : 0);
+      in_threads(n_threads, [&](int t) {
+        const int64_t tile = 256, last = boundary(X.rows, t + 1, n_threads);
+        const Scratch scratch = allocate(scratch_bytes), residuals = allocate(tile * n_classes * width);
+        double* into = !gradient ? nullptr : t == 0 ? gradient->data() : others.data() + (t - 1) * size;
+        for (int64_t i = boundary(X.rows, t, n_threads); i < last; i += tile) {
+          SparsePart part = part_of(t, i, std::min(i + tile, last), gradient ? residuals.get() : nullptr, into,
+                                    scratch.get());
+          kernels.sparse_rows(part);
+          sums[size_t(t)] = part.sums;
+          if (part.sums.bad_index) return;
+          if (gradient) kernels.sparse_gradient(part, 0, n_features + 1);
+          if ((t == 0 ? Interrupt::look : Interrupt::seen)(&interrupt)) return;
+        }
+      });
+      for (size_t k = 0; k < others.size(); ++k) gradient->data()[int64_t(k) % size] += others[k];
+    } else {
+      // One gradient for all: the threads share the rows of a block, then the columns of the gradient.
+      const std::vector<int64_t> bounds =
+          X.long_index ? column_bounds<int64_t>(X, n_threads) : column_bounds<int32_t>(X, n_threads);
+      const int64_t block = std::max<int64_t>(16, kSpareBytes / 2 / (n_classes * width) / 16 * 16);
+      const Scratch residuals = allocate(std::min(block, X.rows) * n_classes * width);
+      const Scratch scratch = allocate(scratch_bytes * n_threads);
+      bool stop = false;
+      for (int64_t first = 0; first < X.rows && !stop; first += block) {
+        const int64_t n = std::min(block, X.rows - first);
+        in_threads(n_threads, [&](int t) {
+          const int64_t begin = boundary(n, t, n_threads), end = boundary(n, t + 1, n_threads);
+          SparsePart part = part_of(t, first + begin, first + end, residuals.get() + begin * n_classes * width,
+                                    nullptr, scratch.get() + t * scratch_bytes);
+          kernels.sparse_rows(part);
+          sums[size_t(t)] = part.sums;
+        });
+        for (const RowSums& s : sums) stop = stop || s.bad_index;
+        if (stop) break;
+        in_threads(n_threads, [&](int t) {
+          const SparsePart part = part_of(t, first, first + n, residuals.get(), gradient->data(), nullptr);
+          kernels.sparse_gradient(part, bounds[size_t(t)], bounds[size_t(t) + 1]);
+        });
+        stop = Interrupt::look(&interrupt);
+      }
+    }
+  }
+  interrupt.rethrow();
+  return collect(sums);
+}
+
+// Rows first_row.. of scores that lie class by class: Z is (heads, rows), used up.
+std::tuple<double, double> rows(int op, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> Z, int64_t n_classes,
+                                int64_t first_row, int64_t n_rows, std::optional<Labels> labels,
+                                std::optional<AnyMatrix> soft, std::optional<Weights> weight, double smoothing,
+                                double step, std::optional<Block> out, int n_threads) {
+  RowTask task = row_task(op, n_classes, n_rows, labels, soft, weight, smoothing, step);
+  const bool wide = is_wide(Z.dtype());
+  const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
+  const int64_t heads = n_classes * (needs_direction(task.op) ? 2 : 1), n = int64_t(Z.shape(1));
+  require(n_threads >= 1 && n_classes >= 1, "n_threads and n_classes are at least 1");
+  require(int64_t(Z.shape(0)) == heads && first_row >= 0 && first_row + n <= n_rows, "Z is (heads, rows)");
+  if (out) task.out = out_of(*out, wide, n_rows, n_classes);
+  std::byte* scores = static_cast<std::byte*>(Z.data());
+  std::vector<RowSums> sums(static_cast<size_t>(n_threads));
+  {
+    nb::gil_scoped_release release;
+    in_threads(n_threads, [&](int t) {
+      const Scratch scratch = allocate(kernels.rows_scratch(n_classes));
+      kernels.rows(task, scores, heads > n_classes ? scores + n_classes * n * (wide ? 8 : 4) : nullptr, n, first_row,
+                   first_row + boundary(n, t, n_threads), first_row + boundary(n, t + 1, n_threads), scratch.get(),
+                   sums[size_t(t)]);
+    });
+  }
   return collect(sums);
 }
 
@@ -221,4 +367,13 @@ NB_MODULE(_core, m) {
         nb::arg("step"), nb::arg("gradient").noconvert().none(), nb::arg("out").noconvert().none(),
         nb::arg("n_threads"),
         "One pass over dense rows: return (total, least), add to gradient or write to out.");
+  m.def("sparse", sparse, nb::arg("op"), nb::arg("data"), nb::arg("indices"), nb::arg("indptr"),
+        nb::arg("n_features"), nb::arg("W"), nb::arg("b"), nb::arg("V").none(), nb::arg("c").none(),
+        nb::arg("n_classes"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
+        nb::arg("smoothing"), nb::arg("step"), nb::arg("gradient").noconvert().none(),
+        nb::arg("out").noconvert().none(), nb::arg("n_threads"), "The same over CSR rows.");
+  m.def("rows", rows, nb::arg("op"), nb::arg("Z").noconvert(), nb::arg("n_classes"), nb::arg("first_row"),
+        nb::arg("n_rows"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
+        nb::arg("smoothing"), nb::arg("step"), nb::arg("out").noconvert().none(), nb::arg("n_threads"),
+        "The part of a pass between the two products, in place, over scores (heads, rows).");
 }

@@ -231,3 +231,15 @@ def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tu
         first += w @ tile
         second += w @ (tile.multiply(tile) if sp.issparse(tile) else np.square(tile))
     return first, second
+
+
+def probabilities(
+    W: Array, b: Array | None, X: Matrix, n_threads: int | None = None, *, log: bool = False
+) -> Array:
+    """Return P (N, C) in the dtype of W, or its logarithms, which are exact where P underflows."""
+    out = np.empty((X.shape[0], W.shape[1]), dtype=W.dtype)
+    for part, tile in _tiles(X, W):
+        Z = _scores(tile, W, b)
+        top, log_sum = _softmax(P := Z.copy() if log else Z)
+        out[part] = Z - top[:, None] - log_sum[:, None] if log else P
+    return out

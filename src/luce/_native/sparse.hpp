@@ -1,0 +1,133 @@
+// Passes over CSR rows. A row's scores are a sum of rows of W, and its part of the gradient is a multiple of
+// its residual added to rows of dW; classes run along the lanes in both.
+#pragma once
+#include "dense.hpp"
+
+namespace {
+
+constexpr int64_t kSparseTileBytes = 128 << 10;
+
+// The entries of one row, or none if the index arrays do not fit the matrix.
+template <class S, class I> struct Entries {
+  const S* value;
+  const I* column;
+  int64_t count;
+};
+
+template <class S, class I> Entries<S, I> entries(const luce::Csr& X, int64_t row, luce::RowSums& sums) {
+  const I* indptr = static_cast<const I*>(X.indptr) + row;
+  const int64_t from = int64_t(indptr[0]), to = int64_t(indptr[1]);
+  if (from < 0 || to < from || to > X.stored) sums.bad_index = true;
+  if (sums.bad_index) return {nullptr, nullptr, 0};
+  return {static_cast<const S*>(X.data) + from, static_cast<const I*>(X.indices) + from, to - from};
+}
+
+template <class T> int64_t sparse_tile_rows(int64_t n_heads) {
+  const int64_t rows = kSparseTileBytes / (int64_t(sizeof(T)) * n_heads) / kLanes<T> * kLanes<T>;
+  return rows < kLanes<T> ? kLanes<T> : rows > 512 ? 512 : rows;
+}
+
+template <class T> int64_t sparse_scratch(int64_t n_classes, int64_t n_heads) {
+  const int64_t rows = sparse_tile_rows<T>(n_heads);
+  return int64_t(sizeof(T)) * ((rows + kLanes<T>)*n_heads + rows * n_heads + kLanes<T>) +
+         rows_scratch<T>(n_classes);
+}
+
+// nv vectors of b + sum_k value[k] * W[column[k]].
+template <int nv, class T, class S, class I>
+inline void weighted_rows(Entries<S, I> x, const T* W, int64_t width, const T* b, T* out) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sum[nv];
+  for (int v = 0; v < nv; ++v) sum[v] = load<T>(b + v * L);
+  for (int64_t k = 0; k < x.count; ++k) {
+    const T* w = W + int64_t(x.column[k]) * width;
+    const Vec<T> value = spread<T>(T(x.value[k]));
+    for (int v = 0; v < nv; ++v) sum[v] += value * load<T>(w + v * L);
+  }
+  for (int v = 0; v < nv; ++v) store<T>(out + v * L, sum[v]);
+}
+
+// One row of X W + b. The last vector overlaps the one before; with fewer classes than lanes it reads beyond
+// the row, and writes beyond it what the next row overwrites.
+template <class T, class S, class I>
+void row_scores(Entries<S, I> x, const T* W, const T* b, int64_t n_classes, T* out) {
+  constexpr int L = kLanes<T>, wide = 8;
+  int64_t c = 0;
+  for (; c + wide * L <= n_classes; c += wide * L) weighted_rows<wide>(x, W + c, n_classes, b + c, out + c);
+  for (; c + 2 * L <= n_classes; c += 2 * L) weighted_rows<2>(x, W + c, n_classes, b + c, out + c);
+  for (; c < n_classes; c += L) {
+    const int64_t at = c + L <= n_classes || n_classes < L ? c : n_classes - L;
+    weighted_rows<1>(x, W + at, n_classes, b + at, out + at);
+  }
+}
+
+template <class T, class S, class I> void sparse_rows_of(luce::SparsePart& part) {
+  const luce::RowTask& task = *part.task;
+  const int64_t C = task.n_classes, heads = part.V ? 2 * C : C, rows = sparse_tile_rows<T>(heads);
+  const int64_t step = rows + kLanes<T>;
+  T *Z = static_cast<T*>(part.scratch), *by_row = Z + heads * step;
+  void* memory = by_row + rows * heads + kLanes<T>;
+  for (int64_t first = part.begin; first < part.end; first += rows) {
+    const int64_t n = part.end - first < rows ? part.end - first : rows;
+    for (int64_t i = 0; i < n; ++i) {
+      const Entries<S, I> x = entries<S, I>(part.X, first + i, part.sums);
+      for (int64_t k = 0; k < x.count; ++k)
+        if (uint64_t(x.column[k]) >= uint64_t(part.X.columns)) part.sums.bad_index = true;
+      if (part.sums.bad_index) return;
+      row_scores(x, static_cast<const T*>(part.W), static_cast<const T*>(part.b), C, by_row + i * heads);
+      if (part.V)
+        row_scores(x, static_cast<const T*>(part.V), static_cast<const T*>(part.c), C, by_row + i * heads + C);
+    }
+    turn<T>(by_row, heads, n, heads, Z, step);
+    run_rows<T>(task, Z, part.V ? Z + C * step : nullptr, step, first, first, first + n, memory, part.sums);
+    if (part.sums.bad_index) return;
+    if (part.residuals) turn<T>(Z, step, C, n, static_cast<T*>(part.residuals) + (first - part.begin) * C, C);
+  }
+}
+
+// gradient[column] += value * residual[row] for the entries in columns lo..hi; column D is the intercept.
+template <class T, class S, class I>
+void sparse_gradient_of(const luce::SparsePart& part, int64_t lo, int64_t hi) {
+  constexpr int L = kLanes<double>;
+  const int64_t C = part.task->n_classes, D = part.X.columns;
+  luce::RowSums ignored;
+  const auto add = [C, &part](int64_t column, double value, const T* r) {
+    double* g = part.gradient + column * C;
+    int64_t c = 0;
+    for (; c + L <= C; c += L) store<double>(g + c, load<double>(g + c) + value * load_as<double>(r + c));
+    for (; c < C; ++c) g[c] += value * double(r[c]);
+  };
+  for (int64_t i = part.begin; i < part.end; ++i) {
+    const T* r = static_cast<const T*>(part.residuals) + (i - part.begin) * C;
+    const Entries<S, I> x = entries<S, I>(part.X, i, ignored);
+    for (int64_t k = 0; k < x.count; ++k)
+      if (x.column[k] >= lo && x.column[k] < hi) add(x.column[k], double(x.value[k]), r);
+    if (hi > D) add(D, 1.0, r);
+  }
+}
+
+// f<S, I>() for the types that X is stored in.
+template <class F> void with_types(const luce::Csr& X, F&& f) {
+  const auto with_index = [&](auto value) {
+    if (X.long_index)
+      f(value, int64_t{});
+    else
+      f(value, int32_t{});
+  };
+  if (X.wide)
+    with_index(double{});
+  else
+    with_index(float{});
+}
+
+template <class T> void sparse_rows(luce::SparsePart& part) {
+  with_types(part.X, [&](auto value, auto index) { sparse_rows_of<T, decltype(value), decltype(index)>(part); });
+}
+
+template <class T> void sparse_gradient(const luce::SparsePart& part, int64_t lo, int64_t hi) {
+  with_types(part.X, [&](auto value, auto index) {
+    sparse_gradient_of<T, decltype(value), decltype(index)>(part, lo, hi);
+  });
+}
+
+}  // namespace

@@ -1,0 +1,220 @@
+"""The passes of :mod:`luce.loss.passes` by compiled kernels, with the same arguments and results.
+
+Three routes. Dense X with few classes: one C++ pass over tiles of rows. CSR: another. Dense X with many
+classes: BLAS makes both products of a tile, which nothing beats there, and C++ does what lies between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import blas
+
+from luce._native import core
+from luce.loss.inputs import Array, Matrix
+from luce.loss.threads import blas_limited, thread_count
+
+_VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
+_MANY_SCORES = 64  # columns of scores from which BLAS is faster
+_BLAS_TILE_BYTES = 4 << 20
+_FLUSHED_ROWS = 8192  # products of at most so many rows are summed before they are added in float64
+_LANES = 16  # in the widest vector
+
+Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
+
+
+@dataclass
+class _Pass:
+    """What is done to the rows: the operation and its targets."""
+
+    op: int
+    n_classes: int
+    dtype: Any
+    y: Array | None = None
+    weight: Array | None = None
+    smoothing: float = 0.0
+    step: float = 1.0
+    out: Array | None = None
+
+    def __post_init__(self) -> None:
+        hard = self.y is not None and self.y.ndim == 1
+        self.labels = np.ascontiguousarray(self.y, dtype=np.int64) if hard else None
+        self.soft = None if hard else self.y
+        if self.weight is not None:
+            self.weight = np.ascontiguousarray(self.weight, dtype=np.float64)
+
+    @property
+    def has_gradient(self) -> bool:
+        return self.op in (_GRADIENT, _HESSIAN_PRODUCT)
+
+    @property
+    def targets(self) -> tuple[Any, ...]:
+        return self.labels, self.soft, self.weight, self.smoothing, self.step
+
+
+def _run(
+    task: _Pass, heads: list[Head], X: Matrix, n_threads: int | None
+) -> tuple[float, float, Array, Array]:
+    """Return the sums over rows (the total and the least move), dW and db; both zero without a gradient."""
+    n_features, n_classes = heads[0][0].shape
+    n_scores = n_classes * len(heads)
+    if sp.issparse(X):
+        work = X.nnz * n_scores
+        total, least, gradient = _sparse(task, heads, X, thread_count(n_threads, work))
+    else:
+        work = X.shape[0] * (n_features + 8) * n_scores
+        threads = thread_count(n_threads, work)
+        if n_scores >= _MANY_SCORES and n_features >= _LANES:
+            with blas_limited(n_threads):
+                total, least, gradient = _blocks(task, heads, X, threads)
+        else:
+            total, least, gradient = _dense(task, heads, X, threads)
+    if gradient is None:
+        return total, least, np.zeros((n_features, n_classes)), np.zeros(n_classes)
+    return total, least, gradient[:-1], gradient[-1]
+
+
+def _dense(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
+    n_features, n_classes = heads[0][0].shape
+    padded = core.padded_features(n_features, task.dtype == np.float64)
+    coefficients = np.zeros((len(heads), n_classes, padded), dtype=task.dtype)
+    for k, (W, b) in enumerate(heads):
+        coefficients[k, :, :n_features] = W.T
+        if b is not None:
+            coefficients[k, :, n_features] = b
+    gradient = np.zeros((threads, n_classes, padded)) if task.has_gradient else None
+    flat = coefficients.reshape(-1, padded)
+    total, least = core.dense(task.op, X, flat, n_classes, *task.targets, gradient, task.out, threads)
+    if gradient is None:
+        return total, least, None
+    return total, least, np.ascontiguousarray(gradient.sum(axis=0)[:, : n_features + 1].T)
+
+
+def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, float, Array | None]:
+    n_features, n_classes = heads[0][0].shape
+    arguments: list[Array | None] = []
+    for W, b in heads:
+        bias = np.zeros(n_classes + _LANES, dtype=task.dtype)
+        if b is not None:
+            bias[:n_classes] = b
+        arguments += [_with_room(W) if n_classes < _LANES else np.ascontiguousarray(W).ravel(), bias]
+    arguments += [None] * (4 - len(arguments))
+    index = np.promote_types(X.indices.dtype, X.indptr.dtype)
+    arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
+    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
+    total, least = core.sparse(
+        task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
+    )
+    return total, least, gradient
+
+
+def _with_room(W: Array) -> Array:
+    """Return W flat, with room for one more vector behind it."""
+    flat = np.zeros(W.size + _LANES, dtype=W.dtype)
+    flat[: W.size] = W.ravel()
+    return flat
+
+
+def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
+    """Run a pass whose products are BLAS's. Scores lie class by class: (heads * C, rows) in C order."""
+    n_samples, n_features = X.shape
+    n_classes, dtype = task.n_classes, task.dtype
+    gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
+    rows = _BLAS_TILE_BYTES // (dtype.itemsize * max(n_features, n_classes * len(heads)))
+    rows = int(np.clip(rows, 256, 2048)) // _LANES * _LANES - _LANES  # a power of two crowds one cache set
+    buffer = np.empty(n_classes * len(heads) * min(rows, n_samples), dtype=dtype)
+    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
+    part = np.zeros((n_features, n_classes), dtype=dtype, order="F")
+    total, least, pending = 0.0, 0.0, 0
+    for first in range(0, n_samples, rows):
+        tile = X[first : first + rows]
+        tile = tile.astype(dtype, order="K", copy=not _blas_can_read(tile, dtype))
+        n = len(tile)
+        Z = buffer[: n_classes * len(heads) * n].reshape(-1, n)
+        for k, (W, b) in enumerate(heads):
+            scores = Z[k * n_classes : (k + 1) * n_classes]
+            scores[:] = 0.0 if b is None else b[:, None]
+            _gemm_into(gemm, scores.T, tile, W)
+        sums = core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, threads)
+        total, least = total + sums[0], min(least, sums[1])
+        if gradient is None:
+            continue
+        residuals = Z[:n_classes]
+        gradient[-1] += residuals.sum(axis=1, dtype=np.float64)
+        _gemm_into(gemm, part, tile.T, residuals.T)
+        pending += n
+        if pending + rows > _FLUSHED_ROWS or first + n == n_samples:
+            gradient[:-1] += part
+            part[:] = 0.0
+            pending = 0
+    return total, least, gradient
+
+
+def _blas_can_read(tile: Array, dtype: Any) -> bool:
+    return tile.dtype == dtype and (tile.flags.c_contiguous or tile.flags.f_contiguous)
+
+
+def _gemm_into(gemm: Any, out: Array, A: Array, B: Array) -> None:
+    """Add A B to `out`, which is in F order; A and B are contiguous in either order."""
+    turned = [not array.flags.f_contiguous for array in (A, B)]
+    a, b = (array.T if turn else array for array, turn in zip((A, B), turned, strict=True))
+    gemm(1.0, a, b, 1.0, out, trans_a=turned[0], trans_b=turned[1], overwrite_c=1)
+
+
+def value_and_gradient(
+    W: Array,
+    b: Array | None,
+    X: Matrix,
+    y: Array,
+    weight: Array | None,
+    smoothing: float = 0.0,
+    n_threads: int | None = None,
+    *,
+    gradient: bool = True,
+) -> tuple[float, Array, Array]:
+    """See :func:`luce.loss.passes.value_and_gradient`."""
+    task = _Pass(_GRADIENT if gradient else _VALUE, W.shape[1], W.dtype, y, weight, smoothing)
+    total, _, dW, db = _run(task, [(W, b)], X, n_threads)
+    return total, dW, db
+
+
+def hessian_product(
+    W: Array,
+    b: Array | None,
+    V: Array,
+    c: Array | None,
+    X: Matrix,
+    weight: Array | None,
+    n_threads: int | None = None,
+) -> tuple[Array, Array]:
+    """See :func:`luce.loss.passes.hessian_product`."""
+    task = _Pass(_HESSIAN_PRODUCT, W.shape[1], W.dtype, weight=weight)
+    return _run(task, [(W, b), (V, c)], X, n_threads)[2:]
+
+
+def divergence(
+    W: Array,
+    b: Array | None,
+    V: Array,
+    c: Array | None,
+    X: Matrix,
+    weight: Array | None,
+    step: float = 1.0,
+    n_threads: int | None = None,
+) -> tuple[float, float]:
+    """See :func:`luce.loss.passes.divergence`."""
+    task = _Pass(_DIVERGENCE, W.shape[1], W.dtype, weight=weight, step=step)
+    return _run(task, [(W, b), (V, c)], X, n_threads)[:2]
+
+
+def probabilities(
+    W: Array, b: Array | None, X: Matrix, n_threads: int | None = None, *, log: bool = False
+) -> Array:
+    """See :func:`luce.loss.passes.probabilities`."""
+    out = np.empty((X.shape[0], W.shape[1]), dtype=W.dtype)
+    task = _Pass(_LOG_PROBABILITIES if log else _PROBABILITIES, W.shape[1], W.dtype, out=out)
+    _run(task, [(W, b)], X, n_threads)
+    return out
