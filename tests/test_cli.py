@@ -291,6 +291,16 @@ def test_no_space_leaves_nothing(table, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_terminal_without_unicode(table):
+    result = subprocess_run("fit", table, "--target", "kind", env={"PYTHONIOENCODING": "ascii", "PATH": ""})
+    assert result.returncode == 0 and "??" in result.stdout
+
+
+def test_a_model_saved_without_a_layout(table, model, tmp_path):
+    model_file.save(model_file.load(model), tmp_path / "bare.luce")
+    assert "luce.load(path)" in run("predict", tmp_path / "bare.luce", table, code=3).stderr
+
+
 def test_version():
     assert subprocess_run("--version").stdout == f"luce {version('luce')}\n"
 

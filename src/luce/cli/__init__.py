@@ -7,6 +7,7 @@ file, 4 the fit ended above its tolerance, 130 interrupted. What a command needs
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -25,6 +26,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; no exception passes but Click's own."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal without Unicode shows "?" for a bar, which is no reason to fail.
+            sys.stdout.reconfigure(errors="replace")
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

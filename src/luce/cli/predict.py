@@ -28,7 +28,8 @@ def predict(model: str, data: str, output: str, proba: bool, quiet: bool) -> Non
     """Predict the class of each row of DATA with MODEL.
 
     Rows are read, predicted and written in batches, in their order, so that DATA may be larger than memory;
-    - reads CSV from stdin. Labels in DATA are ignored. Images get a column with the name of their file.
+    - reads CSV from stdin. Labels in DATA are ignored. Images get a column with the name of their file. Where
+    DATA brings its own test part (MNIST's t10k files in a folder, x_test in an NPZ file), that part is predicted.
     """
     from luce.cli.models import open_model
     from luce.cli.rows import write_rows

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 24  # that are listed one by one
 MOST_CLASSES = 20  # in the table of classes
 WIDEST_MATRIX = 12  # classes of a confusion matrix that is printed whole
+SHORTEST = 6  # characters of a class name above a column
 MOST_CONFUSIONS = 10
 NAME = 24  # characters of a class or column name
 BAR = 20  # characters of a full bar
@@ -154,19 +155,20 @@ def _classes(console: Console, classes: list[Values]) -> None:
 
 
 def _confusion(console: Console, names: list[str], confusion: list[list[int]]) -> None:
-    width = max(len(f"{n:,}") for row in confusion for n in row) + 2
-    width = max(width, *(min(len(_short(n)), 8) + 2 for n in names))
     margin = 2 + max(len(_short(n)) for n in names)
+    widest = max(len(f"{n:,}") for row in confusion for n in row)
+    fits = (console.width - margin) // len(names) - 2  # characters of a cell
     console.print()
-    if len(names) <= WIDEST_MATRIX and margin + width * len(names) <= console.width:
+    if len(names) <= WIDEST_MATRIX and fits >= max(widest, min(SHORTEST, max(map(len, names)))):
+        width = max(widest, min(fits, max(len(_short(n)) for n in names)))
         console.print("  true class (row) and predicted class (column)", style="dim")
-        header = "".join(f"{_short(n, 8):>{width}}" for n in names)
+        header = "".join(f"  {_short(n, width):>{width}}" for n in names)
         console.print(Text(" " * margin + header, "dim"))
         for i, (name, row) in enumerate(zip(names, confusion, strict=True)):
             line = Text(f"  {_short(name):<{margin - 2}}")
             for j, count in enumerate(row):
                 cell = f"{count:,}" if count else "·"
-                line.append(f"{cell:>{width}}", "bold green" if i == j else "red" if count else "dim")
+                line.append(f"  {cell:>{width}}", "bold green" if i == j else "red" if count else "dim")
             console.print(line, no_wrap=True)
         return
     wrong = sorted(
