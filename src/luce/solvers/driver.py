@@ -11,7 +11,7 @@ import numpy as np
 
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import Certificate, certify, certify_unpenalised
+from luce.solvers.certificate import Certificate, Inverse, certify, certify_unpenalised
 
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
@@ -28,6 +28,8 @@ class State:
         The solver's own estimate of the distance to the optimum, which costs it no pass; inf if it has none.
     direction : array or None
         An approximate Newton direction at theta, which makes the certificate tight.
+    inverse : callable or None
+        An approximate inverse Hessian at theta, with which the certificate improves the direction.
     stalled : bool
         No further progress is possible in this arithmetic.
     memory : dict of arrays
@@ -38,6 +40,7 @@ class State:
     value: float
     gap: float = np.inf
     direction: Array | None = None
+    inverse: Inverse | None = None
     stalled: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -130,7 +133,7 @@ def minimize(
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = state.theta.astype(dtype).astype(np.float64)
         if certificate is None:
-            certificate = _certify(objective, state, rounded)
+            certificate = _certify(objective, state, rounded, tol)
         report(iteration, certificate.value, certificate.gap, certified=True)
         if certificate.gap <= tol * certificate.value:
             status = "converged"
@@ -140,7 +143,7 @@ def minimize(
     iteration = 0
     while True:
         if state.gap <= slack * tol * state.value or state.stalled:
-            certificate = _certify(objective, state, state.theta.astype(dtype).astype(np.float64))
+            certificate = _certify(objective, state, state.theta.astype(dtype).astype(np.float64), tol)
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             at_rounding = state.stalled or (certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap)
@@ -162,12 +165,12 @@ def minimize(
             return finish(state, iteration, "stopped")
 
 
-def _certify(objective: Objective, state: State, rounded: Array) -> Certificate:
+def _certify(objective: Objective, state: State, rounded: Array, tol: float) -> Certificate:
     if objective.reg == 0 and objective.l1 == 0 and rounded.size <= _SMALL:
         return certify_unpenalised(objective, rounded)
+    # where the direction led before rounding
     target = state.theta if state.direction is None else state.theta + state.direction
-    direction = target - rounded  # to where it led before rounding
-    return certify(objective, rounded, direction if direction.any() else None)
+    return certify(objective, rounded, target - rounded, state.inverse, tol)
 
 
 def _separates(objective: Objective, state: State, tol: float) -> bool:

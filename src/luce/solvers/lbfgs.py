@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,9 @@ import numpy as np
 
 from luce.loss.inputs import Array
 from luce.objective import Objective
+from luce.solvers.certificate import Inverse
 from luce.solvers.driver import State
 from luce.solvers.linesearch import Point, search
-
-Preconditioner = Callable[[Array], Array]
-
 
 class Curvature:
     """The inverse of A (x) S + reg I: classes by classes times features by features.
@@ -45,7 +42,7 @@ class Curvature:
             self.e = second - np.square(self.mean) if objective.fit_intercept else second
         self.e = np.maximum(self.e, 0.0)
 
-    def preconditioner(self, A: Array) -> Preconditioner:
+    def preconditioner(self, A: Array) -> Inverse:
         """Return theta-shaped gradients' map to descent directions, for a mean class curvature A."""
         a, R = np.linalg.eigh(A)
         seen = a > 1e-8 * a[-1]  # not the flat direction: one vector added to all classes
@@ -87,7 +84,7 @@ class LBFGS:
         curvature = Curvature(objective)
         point = Point(theta, *objective.value_and_gradient(theta))
         memory: dict[str, Any] = {"gradient": point.gradient, "pairs": [], "curvature": curvature, "count": 0}
-        state = State(theta, point.value, memory=memory)
+        state = State(theta, point.value, inverse=_inverse(memory), memory=memory)
         _refresh(objective, state)
         return state
 
@@ -95,13 +92,15 @@ class LBFGS:
         """Go along the quasi-Newton direction; now and then, look at the curvature again."""
         memory, pairs = state.memory, state.memory["pairs"]
         start = Point(state.theta, state.value, memory["gradient"])
-        direction = -_two_loops(pairs, memory["preconditioner"], start.gradient)
+        assert state.inverse is not None
+        direction = -state.inverse(start.gradient)
         point = search(objective, start, direction)
         if point is None:
             if not pairs:
                 state.stalled = True
                 return state
             pairs.clear()  # what they say may be rounding by now
+            state.inverse = _inverse(memory)
             return state
         s, y = point.theta - start.theta, point.gradient - start.gradient
         if np.vdot(s, y) > np.finfo(objective.dtype).eps * np.linalg.norm(s) * np.linalg.norm(y):
@@ -109,7 +108,7 @@ class LBFGS:
             del pairs[: -self.history]
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
-        state = State(point.theta, point.value, memory=memory)
+        state = State(point.theta, point.value, inverse=_inverse(memory), memory=memory)
         if _due(count):
             _refresh(objective, state)
         if count % 5 == 0 or count < 5:
@@ -129,7 +128,12 @@ def _refresh(objective: Objective, state: State) -> None:
     state.memory["preconditioner"] = curvature.preconditioner(sample.class_curvature(state.theta))
 
 
-def _two_loops(pairs: list[tuple[Array, Array]], inverse: Preconditioner, gradient: Array) -> Array:
+def _inverse(memory: dict[str, Any]) -> Inverse:
+    pairs = list(memory["pairs"])
+    return lambda gradient: _two_loops(pairs, memory["preconditioner"], gradient)
+
+
+def _two_loops(pairs: list[tuple[Array, Array]], inverse: Inverse, gradient: Array) -> Array:
     q = gradient.copy()
     shares = []
     for s, y in reversed(pairs):

@@ -37,6 +37,14 @@ class Newton:
 
 
 def _state(objective: Objective, point: Point) -> State:
-    direction = -Factor(objective, point.theta).solve(point.gradient)
+    factor = Factor(objective, point.theta)
+    direction = -factor.solve(point.gradient)
     decrement = -float(np.vdot(point.gradient, direction))
-    return State(point.theta, point.value, decrement / 2, direction, memory={"gradient": point.gradient})
+    return State(
+        point.theta,
+        point.value,
+        gap=decrement / 2,
+        direction=direction,
+        inverse=factor.solve,
+        memory={"gradient": point.gradient},
+    )

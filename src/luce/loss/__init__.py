@@ -1,0 +1,1 @@
+"""The softmax loss and its gradient: loops, matrices, tiles; the same signature and the same numbers."""
