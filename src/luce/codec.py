@@ -18,8 +18,8 @@ A value of the tree is None, a truth value, a number, a string, a list, or an ob
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import inspect
 import math
 import re
 from collections import UserList
@@ -166,17 +166,17 @@ class _Encoder:
         )
 
     def estimator(self, value: Any, where: str) -> Any:
-        names = _parameters(type(value))
+        defaults = _parameters(type(value))
         if getattr(value, "input", "content") != "content":
             raise InputError(f"{_part(where)} reads files; only input='content' can be saved")
-        inner = f"{where}.{{}}" if where else "{}"
-        parts = {
-            name: self.value(part, inner.format(name))
-            for name, part in vars(value).items()
-            if name not in _LEFT_OUT
-        }
-        parameters = {name: part for name, part in parts.items() if name in names}
-        fitted = {name: part for name, part in parts.items() if name not in names}
+        parameters: dict[str, Any] = {}
+        fitted: dict[str, Any] = {}
+        for name, part in vars(value).items():
+            # Defaults are left out, so that parameters which come and go between versions do no harm.
+            if name in _LEFT_OUT or (name in defaults and _same(part, defaults[name])):
+                continue
+            tree = self.value(part, f"{where}.{name}" if where else name)
+            (parameters if name in defaults else fitted)[name] = tree
         return {"estimator": [type(value).__name__, parameters, fitted]}
 
 
@@ -235,7 +235,7 @@ class _Decoder:
 
     def estimator(self, name: str, parameters: dict[str, Any], fitted: dict[str, Any]) -> Any:
         cls = _known(name)
-        unknown = (set(parameters) - _parameters(cls)) | (set(parameters) & _LEFT_OUT)
+        unknown = (set(parameters) - set(_parameters(cls))) | (set(parameters) & _LEFT_OUT)
         if unknown:
             raise ModelFileError(
                 f"{name} has no parameter {min(unknown)!r} here; another luce or scikit-learn wrote it"
@@ -243,6 +243,10 @@ class _Decoder:
         estimator = cls(**{key: self.value(part) for key, part in parameters.items()})
         if getattr(estimator, "input", "content") != "content":
             raise ModelFileError(f"{name} would read files named in the data")
+        if (
+            name == "SimpleImputer" and "_fit_dtype" in fitted
+        ):  # a newer scikit-learn reads one more attribute
+            fitted = {"_fill_dtype": fitted["_fit_dtype"]} | fitted
         for key, part in fitted.items():
             # A fitted attribute never hides a method.
             if key in _LEFT_OUT or hasattr(cls, key) or not key.isidentifier():
@@ -257,10 +261,13 @@ def _known(name: str) -> Any:
     return getattr(importlib.import_module(_KNOWN[name]), name)
 
 
-def _parameters(cls: type) -> set[str]:
-    if dataclasses.is_dataclass(cls):
-        return {field.name for field in dataclasses.fields(cls) if field.init}
-    return set(cls._get_param_names())  # type: ignore[attr-defined]
+def _parameters(cls: type) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+
+
+def _same(value: Any, default: Any) -> bool:
+    plain = isinstance(default, bool | int | float | str | None)
+    return plain and type(value) is type(default) and repr(value) == repr(default)
 
 
 def _numpy_dtype(name: str) -> np.dtype[Any]:
