@@ -29,7 +29,7 @@ def predict(model: str, data: str, output: str, proba: bool, quiet: bool) -> Non
 
     Rows are read, predicted and written in batches, in their order, so that DATA may be larger than memory;
     - reads CSV from stdin. Labels in DATA are ignored. Images get a column with the name of their file. Where
-    DATA brings its own test part (MNIST's t10k files in a folder, x_test in an NPZ file), that part is predicted.
+    DATA brings its own test part (MNIST's t10k files in a folder, x_test in an NPZ file), that is predicted.
     """
     from luce.cli.models import open_model
     from luce.cli.rows import write_rows

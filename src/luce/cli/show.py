@@ -132,6 +132,7 @@ def _classes(console: Console, classes: list[Values]) -> None:
     if len(classes) > MOST_CLASSES:
         shown = sorted((c for c in classes if c["rows"]), key=lambda c: c["f1"])[:MOST_CLASSES]
     console.print()
+    full, rest, _ = _marks(console)
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("  class", no_wrap=True)
     for name in ("precision", "recall", "F1"):
@@ -144,7 +145,7 @@ def _classes(console: Console, classes: list[Values]) -> None:
             f"{c['precision']:.3f}",
             f"{c['recall']:.3f}",
             f"{c['f1']:.3f}",
-            Text("█" * round(BAR * c["f1"]) + "░" * (BAR - round(BAR * c["f1"])), "green"),
+            Text(full * round(BAR * c["f1"]) + rest * (BAR - round(BAR * c["f1"])), "green"),
             f"{c['rows']:,}",
         )
     console.print(table)
@@ -160,6 +161,7 @@ def _confusion(console: Console, names: list[str], confusion: list[list[int]]) -
     fits = (console.width - margin) // len(names) - 2  # characters of a cell
     console.print()
     if len(names) <= WIDEST_MATRIX and fits >= max(widest, min(SHORTEST, max(map(len, names)))):
+        *_, nothing = _marks(console)
         width = max(widest, min(fits, max(len(_short(n)) for n in names)))
         console.print("  true class (row) and predicted class (column)", style="dim")
         header = "".join(f"  {_short(n, width):>{width}}" for n in names)
@@ -167,7 +169,7 @@ def _confusion(console: Console, names: list[str], confusion: list[list[int]]) -
         for i, (name, row) in enumerate(zip(names, confusion, strict=True)):
             line = Text(f"  {_short(name):<{margin - 2}}")
             for j, count in enumerate(row):
-                cell = f"{count:,}" if count else "·"
+                cell = f"{count:,}" if count else nothing
                 line.append(f"  {cell:>{width}}", "bold green" if i == j else "red" if count else "dim")
             console.print(line, no_wrap=True)
         return
@@ -180,6 +182,11 @@ def _confusion(console: Console, names: list[str], confusion: list[list[int]]) -
         console.print(Text(f"  {count:>7,} x  {_short(names[i])} taken for {_short(names[j])}"))
     if len(wrong) > MOST_CONFUSIONS:
         console.print(f"  and {len(wrong) - MOST_CONFUSIONS:,} other pairs; --json has all", style="dim")
+
+
+def _marks(console: Console) -> tuple[str, str, str]:
+    """The signs for a bar, for the rest of it, and for zero."""
+    return ("█", "░", "·") if console.encoding.startswith("utf") else ("#", "-", ".")
 
 
 def _number(value: float | None) -> str:
