@@ -37,7 +37,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from luce import model_file
+from luce import codec, model_file, solvers
 from luce.codec import decode, encode
 from luce.data.columns import describe, make_pipeline
 from luce.errors import InputError, LuceError, ModelFileError
@@ -238,6 +238,18 @@ class TestRoundTrip:
         X = np.random.default_rng(0).normal(size=(24, 2))
         model = SoftmaxClassifier(callbacks=(lambda *_, **__: None,)).fit(X, np.arange(24) % 2)
         assert same_after_round_trip(model, X, tmp_path / "m.luce").callbacks == ()
+
+    def test_leaves_random_generators_out(self, tmp_path):
+        X = np.random.default_rng(0).normal(size=(24, 4))
+        step = TruncatedSVD(2, random_state=np.random.RandomState(0))
+        model = Pipeline([("step", step), ("classifier", SoftmaxClassifier())]).fit(X, np.arange(24) % 2)
+        assert same_after_round_trip(model, X, tmp_path / "m.luce")[0].random_state is None
+
+    @pytest.mark.parametrize("solver", [solvers.LBFGS(), solvers.Newton()], ids=lambda s: type(s).__name__)
+    def test_of_solvers(self, tmp_path, solver):
+        X = np.random.default_rng(0).normal(size=(24, 2))
+        model = SoftmaxClassifier(solver=solver).fit(X, np.arange(24) % 2)
+        assert same_after_round_trip(model, X, tmp_path / "m.luce").solver == solver
 
     def test_gives_the_same_bytes(self, small, small_bytes, tmp_path):
         path = tmp_path / "again.luce"
@@ -511,6 +523,11 @@ class TestLoadRefuses:
 
 def small_header(content):
     return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+@pytest.mark.parametrize("name", codec._KNOWN)
+def test_known_parts_exist(name):
+    assert codec._known(name).__name__ == name
 
 
 def test_another_scikit_learn_is_said(small, tmp_path, monkeypatch):

@@ -175,6 +175,8 @@ class _Encoder:
             # Defaults are left out, so that parameters which come and go between versions do no harm.
             if name in _LEFT_OUT or (name in defaults and _same(part, defaults[name])):
                 continue
+            if isinstance(part, np.random.RandomState | np.random.Generator):  # it served the fit
+                continue
             tree = self.value(part, f"{where}.{name}" if where else name)
             (parameters if name in defaults else fitted)[name] = tree
         return {"estimator": [type(value).__name__, parameters, fitted]}
