@@ -21,8 +21,7 @@ def check(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     from luce.cli import show
     from luce.loss.check import check_ladder
 
-    names = ("name", "loss_error", "gradient_error", "ok")
-    rows = [dict(zip(names, row, strict=True)) for row in check_ladder()]
+    rows = [rung._asdict() for rung in check_ladder()]
     Output(quiet, as_json).result({"command": "check", "rows": rows}, show.check)
     if not all(row["ok"] for row in rows):
         ctx.exit(1)

@@ -84,16 +84,19 @@ def evaluation(console: Console, values: Values, title: str) -> None:
 def check(console: Console, result: Values) -> None:
     """Print the ladder of losses against numerical gradients."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("loss")
-    table.add_column("error of the loss", justify="right")
-    table.add_column("error of the gradient", justify="right")
+    table.add_column("relative errors")
+    table.add_column("loss", justify="right")
+    table.add_column("gradient", justify="right")
     table.add_column("")
+    case = None
     for row in result["rows"]:
+        if row["case"] != case:
+            case = row["case"]
+            table.add_row(Text(case, "cyan"))
         verdict = Text("ok", "green") if row["ok"] else Text("WRONG", "bold red")
-        table.add_row(
-            printable(row["name"]), f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", verdict
-        )
+        table.add_row("  " + row["name"], f"{row['loss_error']:.1e}", f"{row['gradient_error']:.1e}", verdict)
     console.print(table)
+    console.print("The loss is held against the loops, the gradient against differences.", style="dim")
 
 
 def seconds(value: float) -> str:
