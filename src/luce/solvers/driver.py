@@ -94,7 +94,7 @@ def minimize(
     *,
     tol: float,
     max_iter: int,
-    dtype: Any = np.float64,
+    rounding: Callable[[Array], Array] = np.copy,
     callbacks: Iterable[Callback] = (),
 ) -> Solution:
     """Run a solver until the proven gap is at most ``tol * value``.
@@ -108,8 +108,8 @@ def minimize(
     tol : float
         Relative to the objective.
     max_iter : int
-    dtype : dtype
-        What the result is rounded to before it is certified.
+    rounding : callable
+        From a solver's theta to the one that is kept and certified, say in fewer digits.
     callbacks : iterable of callables
         Called with a :class:`Progress` after each iteration; one that returns True ends the fit.
 
@@ -131,7 +131,7 @@ def minimize(
         return any([callback(progress) for callback in callbacks])
 
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
-        rounded = state.theta.astype(dtype).astype(np.float64)
+        rounded = rounding(state.theta)
         if certificate is None:
             certificate = _certify(objective, state, rounded, tol)
         report(iteration, certificate.value, certificate.gap, certified=True)
@@ -143,7 +143,7 @@ def minimize(
     iteration = 0
     while True:
         if state.gap <= slack * tol * state.value or state.stalled:
-            certificate = _certify(objective, state, state.theta.astype(dtype).astype(np.float64), tol)
+            certificate = _certify(objective, state, rounding(state.theta), tol)
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             at_rounding = state.stalled or (certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap)
