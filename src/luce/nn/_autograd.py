@@ -1,12 +1,12 @@
 """Where the loss meets autograd and torch.compile: two operators and one autograd function.
 
-The operators are opaque to the compiler, so a compiled model holds one node for the whole stream of tiles.
-A kernel for another device is slotted in with `stream_forward.register_kernel("cuda")`, and likewise for
-`stream_backward`: it gets a `Problem` and `Options` and returns what the functions of `_tiles` return.
+The operators are opaque to the compiler, so a compiled model holds one node for the whole stream of tiles;
+without the compiler they would only cost time and are passed by. Kernels for a kind of device are slotted in
+as another pair of functions in `BACKENDS`.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,11 @@ from torch import Tensor
 from luce.nn import _tiles
 from luce.nn._geometry import accumulator
 from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
+
+Forward = Callable[[Problem, Options, Needs], tuple[Tensor, Tensor, Gradients]]
+Backward = Callable[[Problem, Options, Needs, Tensor], Gradients]
+BACKENDS: dict[str, tuple[Forward, Backward]] = {}  # by device type; plain PyTorch tiles serve all others
+TILES = (_tiles.forward, _tiles.backward)
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # Gradients, as the operators spell it
 
@@ -31,7 +36,7 @@ def stream_forward(
     """Loss and log-sum-exp of every row, and the gradients of the summed loss."""
     p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
     with torch.autocast(p.x.device.type, enabled=False):
-        loss, lse, gradients = _tiles.forward(p, options, Needs(*needs))
+        loss, lse, gradients = BACKENDS.get(p.x.device.type, TILES)[0](p, options, Needs(*needs))
     return loss, lse, *gradients
 
 
@@ -57,7 +62,7 @@ def stream_backward(
     """The gradients of the summed loss, from the log-sum-exp of every row."""
     p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
     with torch.autocast(p.x.device.type, enabled=False):
-        return _tiles.backward(p, options, Needs(*needs), lse)
+        return BACKENDS.get(p.x.device.type, TILES)[1](p, options, Needs(*needs), lse)
 
 
 @stream_backward.register_fake
@@ -92,6 +97,22 @@ def unpack(
     return p, Options(int(numbers[0]), numbers[1], normalize, negatives, tuple(constants), tuple(binary))
 
 
+def stream(p: Problem, options: Options, needs: Needs) -> tuple[Tensor, Tensor, Gradients]:
+    """Loss and log-sum-exp of every row, and the gradients of the summed loss, by the device's backend."""
+    if not torch.compiler.is_compiling():
+        return BACKENDS.get(p.x.device.type, TILES)[0](p, options, needs)
+    loss, lse, *parts = stream_forward(*pack(p, options), list(needs))
+    return loss, lse, Gradients(*parts)
+
+
+def stream_again(p: Problem, options: Options, needs: Needs, lse: Tensor) -> Gradients:
+    """The gradients of the summed loss, from the log-sum-exp of every row."""
+    if not torch.compiler.is_compiling():
+        with torch.autocast(p.x.device.type, enabled=False):
+            return BACKENDS.get(p.x.device.type, TILES)[1](p, options, needs, lse)
+    return Gradients(*stream_backward(*pack(p, options), list(needs), lse))
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """The loss as one node of the graph; `apply(options, needs, total, owner, along_x, along_w, *problem)`.
 
@@ -119,12 +140,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         p = Problem(*tensors)  # type: ignore[arg-type]
         ctx.options, ctx.needs, ctx.total = options, needs, total
         now = needs if total else Needs(False, False, False, False)
-        loss, lse, *parts = stream_forward(*pack(p, options), list(now))
+        loss, lse, parts = stream(p, options, now)
         if not total:
             ctx.save_for_backward(lse, owner, along_x, along_w, *tensors)
-            return cast(Tensor, loss)
-        ctx.save_for_backward(*_finish(p, needs, Gradients(*parts), owner, along_x, along_w))
-        return cast(Tensor, loss.sum())
+            return loss
+        ctx.save_for_backward(*_finish(p, needs, parts, owner, along_x, along_w))
+        return loss.sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -137,16 +158,26 @@ class LinearCrossEntropy(torch.autograd.Function):
             )
         if ctx.total:
             parts = Gradients(*ctx.saved_tensors)
-            # Mostly the loss is the end of the graph; a weight's gradient is too large to copy for nothing.
-            if compiling or upstream != 1:
+            # A weight's gradient is too large to copy for nothing: unless backward may come again, it is
+            # scaled in place and handed over. (On an accelerator, to look at upstream is to wait for it.)
+            if compiling or _graph_is_kept():
                 parts = Gradients(*(part * upstream for part in parts))
+            elif not (upstream.is_cpu and upstream == 1):
+                for part in parts:
+                    part.mul_(upstream)
         else:
             lse, owner, along_x, along_w, *tensors = ctx.saved_tensors
             p = Problem(*tensors)
-            streamed = stream_backward(*pack(p.scaled(upstream), ctx.options), list(ctx.needs), lse)
-            parts = _finish(p, ctx.needs, Gradients(*streamed), owner, along_x, along_w)
+            streamed = stream_again(p.scaled(upstream), ctx.options, ctx.needs, lse)
+            parts = _finish(p, ctx.needs, streamed, owner, along_x, along_w)
         wanted = [part if need else None for part, need in zip(parts, ctx.needs, strict=True)]
         return *[None] * 6, *wanted, *[None] * (len(Problem._fields) - len(wanted))
+
+
+def _graph_is_kept() -> bool:
+    """Whether the backward now running was called with retain_graph; yes where torch does not tell."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+    return bool(ask())
 
 
 def _finish(

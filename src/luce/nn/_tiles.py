@@ -22,7 +22,7 @@ from luce.nn._geometry import accumulator, inverse_lengths, remove_radial_
 from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
 from luce.nn.margins._negatives import NEGATIVES
 
-TILE = 1 << 22  # scores per tile: 16 MB in float32, in reach of the caches
+TILE = 1 << 23  # scores per tile: 32 MB in float32
 FEWEST_ROWS = 64  # below this many rows per block the products wait for memory
 
 
@@ -50,7 +50,7 @@ def _stream(p: Problem, options: Options, needs: Needs, loss: Tensor, lse: Tenso
             part.zero_()
         return gradients
     n_rows, n_classes = _tile_shape(p, any(needs))
-    sweep = _Sweep(p, options, n_rows * n_classes, gradients)
+    sweep = _Sweep(p, options, needs, n_rows * n_classes, gradients)
     for start in range(0, len(p.x), n_rows):
         rows = slice(start, start + n_rows)
         sweep.block(rows, n_classes, loss[rows], lse[rows], known)
@@ -117,8 +117,8 @@ class _Tile:
 class _Sweep:
     """All that is shared by the blocks of rows: the buffer, the class lengths, the growing gradients."""
 
-    def __init__(self, p: Problem, options: Options, size: int, gradients: Gradients) -> None:
-        self.p, self.options, self.gradients = p, options, gradients
+    def __init__(self, p: Problem, options: Options, needs: Needs, size: int, gradients: Gradients) -> None:
+        self.p, self.options, self.needs, self.gradients = p, options, needs, gradients
         self.vectors = p.weight.flatten(0, -2)  # (C K, D)
         self.k = len(self.vectors) // len(p.weight)
         self.dtype = accumulator(p.x.dtype)
@@ -133,7 +133,7 @@ class _Sweep:
         p = self.p.rows(rows)
         p = p._replace(x=p.x.to(self.dtype))
         reduce = _Binary(p, self.options) if self.options.binary else _Softmax(p, lse if known else None)
-        wanted = any(len(part) for part in self.gradients)
+        wanted = any(self.needs)
         total = len(p.weight)
         spans = [(lo, min(lo + n_classes, total)) for lo in range(0, total, n_classes)]
         keep = wanted and not known and len(spans) == 1
@@ -164,7 +164,7 @@ class _Sweep:
             z, centre = z.view(n, hi - lo, self.k).max(-1)
         if self.options.negatives:
             z, negative_slope = NEGATIVES[self.options.negatives](z, p.state, *self.options.constants)
-        hits = _hits(p.target, lo, hi)
+        hits = _hits(p.target, lo, hi, len(p.weight))
         if p.phi is not None:
             assert hits is not None
             z[hits] = p.phi[hits[0]]
@@ -183,12 +183,12 @@ class _Sweep:
         out = self.gradients
         if tile.cap_slope is not None:
             g.mul_(tile.cap_slope)
-        if len(out.bias):
+        if self.needs.bias:
             out.bias[tile.lo : tile.hi] += g.sum(0)
         d_phi = None
         if p.phi is not None and tile.hits is not None:
             d_phi = g[tile.hits]
-            if len(out.phi):
+            if self.needs.phi:
                 out.phi[rows][tile.hits[0]] = d_phi
         if tile.negative_slope is not None:
             g.mul_(tile.negative_slope)
@@ -199,10 +199,10 @@ class _Sweep:
         lo, hi = tile.lo * self.k, tile.hi * self.k
         if self.inverse is not None:
             g.mul_(self.inverse[lo:hi])
-        if len(out.x):
+        if self.needs.x:
             for columns, w in self.vectors_of(tile.lo, tile.hi):
                 out.x[rows].addmm_(g[:, columns], w)
-        if len(out.weight):
+        if self.needs.weight:
             d_w = out.weight.flatten(0, -2)[lo:hi]
             torch.addmm(d_w, g.T, p.x, beta=0 if self.first_block else 1, out=d_w)
 
@@ -215,9 +215,11 @@ class _Sweep:
             yield slice(start, start + len(piece)), piece.to(self.dtype)
 
 
-def _hits(target: Tensor, lo: int, hi: int) -> tuple[Tensor, Tensor] | None:
+def _hits(target: Tensor, lo: int, hi: int, n_classes: int) -> tuple[Tensor, Tensor] | None:
     if target.ndim != 1:
         return None
+    if (lo, hi) == (0, n_classes):
+        return torch.arange(len(target), device=target.device), target
     rows = ((target >= lo) & (target < hi)).nonzero()[:, 0]
     return rows, target[rows] - lo
 

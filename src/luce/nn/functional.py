@@ -196,14 +196,16 @@ def _apply(margin: Margin, x: Tensor, weight: Tensor, y: Tensor, counted: Tensor
     phi = r k psi(c) with r = |x| or s, k = |w| or 1. As a function of u = x . w and of both lengths,
     d phi / du = psi' and d phi / d|x| = k (psi - c psi'), d phi / d|w| = r (psi - c psi').
     """
+    x = torch.where(counted[:, None], x, 0.0)  # whatever ignored rows hold, their gradient is 0
     direction, length = unit(x)
     owner = y.clamp(0, len(weight) - 1)  # a wrong target is reported by the stream
     with torch.no_grad():
         w_direction, w_length = unit(weight[owner])
         if weight.ndim == 3:
-            c, centre = (w_direction @ direction[:, :, None])[:, :, 0].max(1)
-            w_length = w_length.gather(1, centre[:, None])[:, 0]
-            owner = owner * weight.shape[1] + centre
+            c = (w_direction @ direction[:, :, None])[:, :, 0]
+            centre = (c if margin.normalize_weight else c * w_length).argmax(1, keepdim=True)
+            c, w_length = (part.gather(1, centre)[:, 0] for part in (c, w_length))
+            owner = owner * weight.shape[1] + centre[:, 0]
         else:
             c = (direction * w_direction).sum(1)
         r = length.detach() if margin.s is None else torch.full_like(length, margin.s)
@@ -245,7 +247,7 @@ def _row_coefficients(
         share = torch.where(counted, omega[y.clamp(0, n_classes - 1)], 0.0)
     scale = 1 / (share if y.ndim == 1 else ones).sum() if reduction == "mean" else 1.0
     hit = share * scale * (1 - label_smoothing)
-    mass = hit
+    mass = hit.clone()  # the compiler wants no tensor twice
     if y.ndim == 2:
         mass = hit * (y.sum(1).to(dtype) if omega is None else y.to(dtype) @ omega)
     smooth = None
@@ -297,8 +299,8 @@ def _check(
     expected = (*rows, n_classes) if target.is_floating_point() else rows
     if tuple(target.shape) != expected:
         raise InputError(
-            f"target has shape {tuple(target.shape)} and dtype {target.dtype}; for input of shape "
-            f"{tuple(input.shape)} give class numbers of shape {rows} or probabilities of shape {(*rows, n_classes)}"
+            f"target has shape {tuple(target.shape)} and dtype {target.dtype}; for this input give class "
+            f"numbers of shape {rows}, or probabilities of shape {(*rows, n_classes)}"
         )
     for name, value in (("bias", bias), ("class_weight", class_weight), ("logit_bias", logit_bias)):
         if value is not None and tuple(value.shape) != (n_classes,):

@@ -51,7 +51,8 @@ class SphereFace2(Margin):
             raise InputError(f"balance is {balance!r}; it must lie between 0 and 1")
         if not t >= 1:
             raise InputError(f"t is {t!r}; it must be at least 1")
-        self.m, self.s, self.t, self.balance = float(m), check_positive("s", s), float(t), float(balance)
+        self.m, self.t, self.balance = float(m), float(t), float(balance)
+        self.s: float = check_positive("s", s)
         self.gradient = gradient
         self.constants = (self.s, self.m, self.t, float(gradient == "straight_through"))
         self.binary = (self.balance / self.s, (1 - self.balance) / self.s)
@@ -69,7 +70,7 @@ class SphereFace2(Margin):
         balance sigmoid(-p - b) = (1 - balance) (C - 1) sigmoid(q + b),
         with p and q the scores of target and other classes: a quadratic equation in exp(b).
         """
-        middle = 2 * 0.5**self.t - 1
+        middle = 2 * math.pow(0.5, self.t) - 1
         p, q = self.s * (middle - self.m), self.s * (middle + self.m)
         odds = (1 - self.balance) * max(num_classes - 1, 1) / self.balance
         # odds e^(p+q) v^2 + (odds - 1) e^q v - 1 = 0 with v = e^b; u = e^q v stays in range. Of the two forms
