@@ -124,6 +124,8 @@ def minimize(
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
 
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
+        if gap == np.inf and history:
+            gap = history[-1].gap  # no new estimate at this iteration
         progress = Progress(
             iteration, value, gap, objective.n_passes, time.perf_counter() - start, certified
         )

@@ -74,7 +74,7 @@ class LBFGS:
     Parameters
     ----------
     history : int
-        How many pairs of steps and gradient differences are kept.
+        How many pairs of steps and gradient differences are kept, at most.
     """
 
     history: int = 30
@@ -105,15 +105,20 @@ class LBFGS:
         s, y = point.theta - start.theta, point.gradient - start.gradient
         if np.vdot(s, y) > np.finfo(objective.dtype).eps * np.linalg.norm(s) * np.linalg.norm(y):
             pairs.append((s, y))
-            del pairs[: -self.history]
+            del pairs[: -_room(self.history, s.size)]
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
         state = State(point.theta, point.value, inverse=_inverse(memory), memory=memory)
         if _due(count):
             _refresh(objective, state)
-        if count % 5 == 0 or count < 5:
+        if count % 5 == 0 or len(pairs) * point.theta.size < 1_000_000:
             _estimate_gap(objective, state)
         return state
+
+
+def _room(history: int, size: int) -> int:
+    """Return how many pairs to keep: fewer where each is large."""
+    return int(np.clip(100_000_000 // size, 3, history))
 
 
 def _due(count: int) -> bool:
