@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from luce.estimator import SoftmaxClassifier
 from safetensors.numpy import save as as_bytes
 from scipy import sparse
 from sklearn.compose import ColumnTransformer
@@ -41,6 +40,7 @@ from luce import codec, model_file, solvers
 from luce.codec import decode, encode
 from luce.data.columns import describe, make_pipeline
 from luce.errors import InputError, LuceError, ModelFileError
+from luce.estimator import SoftmaxClassifier
 from luce.model_file import load, read_metadata, save
 
 
@@ -257,6 +257,14 @@ class TestRoundTrip:
         for model in (small, load(tmp_path / "m.luce")):
             save(model, path, {"target": "y"})
             assert path.read_bytes() == small_bytes
+
+    def test_with_any_length_of_header(self, small, tmp_path):
+        starts = set()
+        for length in range(0, 1024, 8):  # the format pads headers to multiples of 8
+            save(small, tmp_path / "m.luce", {"note": "n" * length})
+            load(tmp_path / "m.luce")
+            starts.add((tmp_path / "m.luce").read_bytes()[:1])
+        assert b"\x80" in starts  # as a pickle starts
 
     def test_of_metadata(self, small, tmp_path):
         save(

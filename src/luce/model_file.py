@@ -197,12 +197,12 @@ def _read(path: Path, only_header: bool = False) -> bytes:
 def _header(content: bytes, name: str) -> dict[str, Any]:
     """Return the header of a model file; refuse what is none and what is too new."""
     foreign = ModelFileError(f"{name} is no model file of luce; give one that luce fit or luce.save wrote")
-    if content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05":
-        raise ModelFileError(
-            f"{name} is a pickle, which can run code when opened; luce opens its own model files only"
-        )
     size = int.from_bytes(content[:8], "little")
     if len(content) < 9 or size > MAX_HEADER or content[8:9] != b"{":
+        if content[:1] == b"\x80":
+            raise ModelFileError(
+                f"{name} is a pickle, which could run code; luce opens its own model files only"
+            )
         raise foreign
     if len(content) < 8 + size:
         raise ModelFileError(f"{name} is cut short; copy it again, or fit again")
