@@ -50,7 +50,7 @@ class Parts:
     "--l1-ratio", type=click.FloatRange(0, 1), default=0.0, help="0: L2 penalty, 1: L1, between: both."
 )
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Let each class weigh the same.")
-@click.option("--solver", default="auto", metavar="NAME", help="auto, lbfgs, newton, sgd, ...")
+@click.option("--solver", type=click.Choice(["auto", "lbfgs", "newton", "proximal", "sgd"]), default="auto")
 @click.option("--tol", type=click.FloatRange(0, min_open=True), help="Relative gap at which the fit stops.")
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
@@ -141,6 +141,7 @@ def fit(
             "loss": classifier.loss_,
             "gap": classifier.gap_,
             "converged": classifier.converged_,
+            "status": classifier.status_,
             "passes": classifier.history_[-1]["passes"],
             "seconds": classifier.history_[-1]["seconds"],
         },

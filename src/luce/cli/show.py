@@ -40,9 +40,9 @@ def fit(console: Console, result: Values) -> None:
     _heading(console, "Fit")
     console.print(f"  objective  {model['loss']:.6g}, at most {model['gap']:.2g} above the optimum (proven)")
     if not model["converged"]:
-        console.print("             that is above the tolerance: not converged", style="yellow")
+        console.print(f"             above the tolerance: not converged ({model['status']})", style="yellow")
     console.print(
-        f"  effort     {model['passes']:,} passes over {model['rows']:,} rows, {seconds(model['seconds'])}"
+        f"  effort     {model['passes']:,.0f} passes over {model['rows']:,} rows, {seconds(model['seconds'])}"
         f", C = {model['C']:g}"
     )
     if result["saved"]:

@@ -52,10 +52,10 @@ def read_npy(path: str, target: str | None, *, labels: bool) -> Dataset:
 
 def read_npz(path: str, target: str | None, *, labels: bool) -> Dataset:
     """Read arrays by their usual names (X, y, x_train, y_train, ...) or a SciPy sparse matrix."""
-    with open(path, "rb") as file:
+    with open_bytes(path) as stream:
         with reading(path):
             _check_magic(path, b"PK", "an NPZ archive")
-            archive = np.load(file, allow_pickle=False)
+            archive = np.load(stream, allow_pickle=False)
         return _from_archive(path, archive, target, labels)
 
 
@@ -260,6 +260,10 @@ def sparse_dataset(
     """Check a CSR matrix and its labels."""
     if 0 in X.shape:
         raise DataFileError(f"{path}: has {X.shape[0]} rows and {X.shape[1]} columns; both are needed")
+    if X.dtype.kind not in "buif":
+        raise DataFileError(f"{path}: holds values of type {X.dtype}; features are real numbers")
+    if X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(X.data))
     if bad.size:
         row = int(np.searchsorted(X.indptr, bad[0], side="right"))

@@ -26,6 +26,8 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
         if labels:
             target, guessed = _find_target(path, file.names, target)
             notes += guessed
+        else:
+            target = None
         features = list(layout.features) if layout else [name for name in file.names if name != target]
         _check_present(path, file.names, features)
         if not features:
@@ -37,7 +39,7 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
     types = layout.types if layout else tuple(_type_of(path, name, table[name].type) for name in features)
     X = _frame(path, table, features, types)
     y = None
-    if labels and target is not None:
+    if target is not None:
         with reading(path):
             y, said = class_labels(_plain(table[target]), path, target)
         notes += said
@@ -97,9 +99,10 @@ def _find_target(path: str, names: list[str], target: str | None) -> tuple[str, 
 
 
 def _check_present(path: str, names: list[str], features: list[str]) -> None:
-    absent = [name for name in features if name not in set(names)]
+    there = set(names)
+    absent = [name for name in features if name not in there]
     if len(absent) == 1:
-        raise missing_column(path, absent[0], names, "column")
+        raise missing_column(path, absent[0], names)
     if absent:
         raise DataFileError(
             f"{path}: {len(absent)} columns that the model needs are missing: {listed(absent)}; "
