@@ -112,7 +112,9 @@ def fit(
     except KeyboardInterrupt:
         reached = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
         for progress in latest:
-            reached += f", {progress.passes:.0f} passes, loss {progress.loss:.6g}, gap {progress.gap:.2g}"
+            reached += (
+                f", {progress.passes:.0f} passes, loss {progress.loss:.6g}, estimated gap {progress.gap:.2g}"
+            )
         raise KeyboardInterrupt(f"{reached}; nothing was written") from None
 
     counts = _class_counts(parts.train.y, pipeline.classes_)
