@@ -1,0 +1,1 @@
+"""From files to tables: readers, and what is done to each column."""
