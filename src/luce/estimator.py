@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -11,15 +11,16 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix, as_weights
-from luce.objective import InMemory, Objective
+from luce.objective import Objective
+from luce.problem import Problem
 from luce.progress import ProgressLine
 from luce.solvers import LBFGS, Newton, Solution, Solver, minimize
+from luce.solvers.driver import Callback
 try:
     from luce.solvers import SGD, Proximal
 except ImportError:
@@ -131,139 +132,46 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Self:
         """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,)."""
-        self._check_parameters()
+        check_parameters(self.get_params(deep=False))
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], accept_large_sparse=True
         )
         check_classification_targets(y)
         weight = as_weights(sample_weight, X.shape[0])
-        classes, labels, weight = self._labels(y, weight)
-        data = InMemory(X, labels, len(classes), weight, self.n_threads)
-        objective = self._objective(data)
-        theta = self._start(objective, classes)
-        callbacks = [*self.callbacks, *([ProgressLine(self.verbose)] if self.verbose else [])]
-        self.classes_ = classes
-        solver = self._solver(objective)
+        problem = Problem.of(
+            X,
+            y,
+            weight,
+            class_weight=self.class_weight,
+            fit_intercept=self.fit_intercept,
+            n_threads=self.n_threads,
+        )
+        objective = problem.objective(self.C, self.l1_ratio)
+        theta = self._start(problem)
+        self.classes_ = problem.classes
         solution = minimize(
             objective,
-            solver,
+            chosen_solver(self.solver, objective, self.random_state),
             theta,
             tol=self.tol,
             max_iter=self.max_iter,
-            rounding=self._rounding(objective, X.dtype),
-            callbacks=callbacks,
+            rounding=problem.rounding(objective),
+            callbacks=with_progress(self.callbacks, self.verbose),
         )
-        self._keep(solution, X.dtype)
+        self._keep(problem, solution)
         if not self.converged_ or solution.status == "separable":
             self._warn(solution)
         return self
 
-    def _check_parameters(self) -> None:
-        checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-            "C": (lambda v: v > 0, "a positive number, numpy.inf for no penalty"),
-            "l1_ratio": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
-            "tol": (lambda v: 0 <= v < np.inf, "a number >= 0"),
-            "max_iter": (lambda v: v >= 1 and v == int(v), "a positive integer"),
-            "n_threads": (lambda v: v is None or v >= 1, "a positive integer, or None for all processors"),
-        }
-        for name, (fits, wanted) in checks.items():
-            value = getattr(self, name)
-            try:
-                fine = bool(fits(value))
-            except (TypeError, ValueError):
-                fine = False
-            if not fine:
-                raise InputError(f"{name} = {value!r}: pass {wanted}")
-        if isinstance(self.solver, str) and self.solver not in _SOLVERS:
-            raise InputError(f"solver = {self.solver!r}: pass one of {', '.join(_SOLVERS)}")
-
-    def _labels(self, y: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
-        """Return the classes, each sample's number among them, and the weights with class_weight in them."""
-        counted = y if weight is None else y[weight > 0]
-        classes = np.unique(counted)
-        if len(classes) < 2:
-            only = "none" if weight is not None and not len(classes) else repr(classes[0].item())
-            raise InputError(
-                f"y has one class only ({only}): a classifier needs samples of at least 2 classes"
-            )
-        labels = np.searchsorted(classes, y)
-        labels[labels == len(classes)] = 0
-        if self.class_weight is not None:
-            ones = np.ones(len(y)) if weight is None else weight
-            if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-                totals = np.bincount(labels, ones, minlength=len(classes))
-                per_class = ones.sum() / (len(classes) * totals)
-            else:
-                per_class = compute_class_weight(self.class_weight, classes=classes, y=counted)
-            weight = as_weights(ones * per_class[labels], len(y))
-        return classes, labels.astype(np.int64), weight
-
-    def _objective(self, data: InMemory) -> Objective:
-        strength = 0.0 if np.isinf(self.C) else 1.0 / (self.C * data.total_weight)
-        # two classes as two columns -w/2 and w/2: ||w||^2 = 2 ||W||^2, while the absolute values agree
-        double = 2.0 if data.n_classes == 2 else 1.0
-        return Objective(
-            data,
-            double * (1.0 - self.l1_ratio) * strength,
-            l1=self.l1_ratio * strength,
-            fit_intercept=self.fit_intercept,
-        )
-
-    def _start(self, objective: Objective, classes: Array) -> Array:
-        theta = np.zeros(objective.shape)
+    def _start(self, problem: Problem) -> Array:
         if not (self.warm_start and hasattr(self, "coef_")):
-            return theta
-        if not np.array_equal(self.classes_, classes) or self.coef_.shape[1] != objective.data.n_features:
-            return theta
-        coef, intercept = self.coef_, self.intercept_
-        if len(classes) == 2:
-            coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
-        objective.weights(theta)[...] = coef.T
-        if self.fit_intercept:
-            theta[-1] = intercept
-        return theta
+            return np.zeros(problem.base.shape)
+        if not np.array_equal(self.classes_, problem.classes) or self.coef_.shape[1] != self.n_features_in_:
+            return np.zeros(problem.base.shape)
+        return problem.theta(self.coef_, self.intercept_)
 
-    def _solver(self, objective: Objective) -> Solver:
-        if not isinstance(self.solver, str):
-            solver = self.solver
-        elif self.solver == "sgd":
-            solver = SGD(random_state=self.random_state)
-        elif self.solver != "auto":
-            solver = _SOLVERS[self.solver]()
-        elif objective.l1 > 0:
-            solver = Proximal()
-        else:
-            size = int(np.prod(objective.shape))
-            work = objective.data.n_samples * float(size) ** 2
-            solver = Newton() if size <= 100 or (size <= 1500 and work <= 2e9) else LBFGS()
-        if objective.l1 > 0 and isinstance(solver, (LBFGS, Newton)):
-            raise InputError(
-                f"solver={type(solver).__name__} cannot do l1_ratio={self.l1_ratio}: the absolute penalty has "
-                "no gradient; pass solver='proximal' or 'auto'"
-            )
-        return solver
-
-    def _rounding(self, objective: Objective, dtype: Any) -> Callable[[Array], Array]:
-        """Return the map from a solver's theta to the one that the fitted coefficients stand for."""
-
-        def rounding(theta: Array) -> Array:
-            if theta.shape[1] == 2:
-                half = (theta[:, 1] - theta[:, 0]).astype(dtype).astype(np.float64) / 2
-                return np.column_stack([-half, half])
-            theta = theta.copy()
-            free = theta if objective.reg == objective.l1 == 0 else theta[objective.data.n_features :]
-            free -= free.mean(axis=1, keepdims=True)  # what all classes share changes no probability
-            return theta.astype(dtype).astype(np.float64)
-
-        return rounding
-
-    def _keep(self, solution: Solution, dtype: Any) -> None:
-        theta, D = solution.theta, self.n_features_in_
-        if theta.shape[1] == 2:
-            theta = theta[:, 1:] - theta[:, :1]
-        theta = theta.astype(dtype)
-        self.coef_ = np.ascontiguousarray(theta[:D].T)
-        self.intercept_ = theta[D].copy() if self.fit_intercept else np.zeros(theta.shape[1], dtype=dtype)
+    def _keep(self, problem: Problem, solution: Solution) -> None:
+        self.coef_, self.intercept_ = problem.coefficients(solution.theta)
         self.n_iter_ = np.array([max(solution.n_iter, 1)], dtype=np.int32)
         self.loss_ = float(solution.value)
         self.gap_ = float(solution.gap)
@@ -314,3 +222,53 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 _SOLVERS: dict[str, Any] = {
     "auto": None, "lbfgs": LBFGS, "newton": Newton, "proximal": Proximal, "sgd": SGD,
 }  # fmt: skip
+
+
+def check_parameters(values: dict[str, Any]) -> None:
+    """Raise InputError for the first of the parameters of a fit that cannot be used."""
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "C": (lambda v: v > 0, "a positive number, numpy.inf for no penalty"),
+        "l1_ratio": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+        "tol": (lambda v: 0 <= v < np.inf, "a number >= 0"),
+        "max_iter": (lambda v: v >= 1 and v == int(v), "a positive integer"),
+        "n_threads": (lambda v: v is None or v >= 1, "a positive integer, or None for all processors"),
+    }
+    for name, (fits, wanted) in checks.items():
+        if name not in values:
+            continue
+        try:
+            fine = bool(fits(values[name]))
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise InputError(f"{name} = {values[name]!r}: pass {wanted}")
+    solver = values["solver"]
+    if isinstance(solver, str) and solver not in _SOLVERS:
+        raise InputError(f"solver = {solver!r}: pass one of {', '.join(_SOLVERS)}")
+
+
+def chosen_solver(solver: str | Solver, objective: Objective, random_state: Any = None) -> Solver:
+    """Return the solver of a name, "auto" included, or the object passed; InputError if it cannot do l1."""
+    if not isinstance(solver, str):
+        chosen = solver
+    elif solver == "sgd":
+        chosen = SGD(random_state=random_state)
+    elif solver != "auto":
+        chosen = _SOLVERS[solver]()
+    elif objective.l1 > 0:
+        chosen = Proximal()
+    else:
+        size = int(np.prod(objective.shape))
+        work = objective.data.n_samples * float(size) ** 2
+        chosen = Newton() if size <= 100 or (size <= 1500 and work <= 2e9) else LBFGS()
+    if objective.l1 > 0 and isinstance(chosen, (LBFGS, Newton)):
+        raise InputError(
+            f"solver={type(chosen).__name__} cannot do an l1_ratio above 0: the absolute penalty has no "
+            "gradient; pass solver='proximal' or 'auto'"
+        )
+    return chosen
+
+
+def with_progress(callbacks: Iterable[Callback], verbose: int) -> list[Callback]:
+    """Return the callbacks, with a line on stderr that says how the fit is getting on if `verbose`."""
+    return [*callbacks, *([ProgressLine(verbose)] if verbose else [])]
