@@ -8,6 +8,7 @@ A solver sees an :class:`Objective` and never the data. Where the data live is b
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -192,26 +193,27 @@ class Objective:
         total = self._sum("class_curvature", *self._split(theta), cost=0.5)
         return np.asarray(total / self.data.total_weight)
 
+    def shared(self, key: str, build: Callable[[], Any]) -> Any:
+        """Return something that depends on the data alone, built once for all penalties."""
+        if key not in self._shared:
+            self._shared[key] = build()
+        return self._shared[key]
+
     def gram(self) -> tuple[Array, Array]:
         """Return the mean of x x^T (D, D) and the mean of x (D,)."""
-        if "gram" not in self._shared:
-            G, total = self._sum("gram", dtype=self.dtype)
-            self._shared["gram"] = (G / self.data.total_weight, total / self.data.total_weight)
-        gram: tuple[Array, Array] = self._shared["gram"]
+        gram: tuple[Array, Array] = self.shared("gram", lambda: self._means("gram", dtype=self.dtype))
         return gram
 
     def moments(self) -> tuple[Array, Array]:
         """Return the mean of x (D,) and the mean of x * x (D,)."""
-        if "moments" not in self._shared:
-            first, second = self._sum("moments", cost=0.5)
-            self._shared["moments"] = (first / self.data.total_weight, second / self.data.total_weight)
-        moments: tuple[Array, Array] = self._shared["moments"]
+        moments: tuple[Array, Array] = self.shared("moments", lambda: self._means("moments", cost=0.5))
         return moments
 
     def class_means(self) -> tuple[Array, Array]:
         """Return the mean of x t^T (D, C) and the mean of t (C,), the class priors."""
-        if "class_means" not in self._shared:
-            sums, counts = self._sum("class_sums")
-            self._shared["class_means"] = (sums / self.data.total_weight, counts / self.data.total_weight)
-        means: tuple[Array, Array] = self._shared["class_means"]
+        means: tuple[Array, Array] = self.shared("class_means", lambda: self._means("class_sums"))
         return means
+
+    def _means(self, name: str, **options: Any) -> tuple[Array, Array]:
+        first, second = self._sum(name, **options)
+        return first / self.data.total_weight, second / self.data.total_weight

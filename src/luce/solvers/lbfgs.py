@@ -25,22 +25,7 @@ class Curvature:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        D, C = objective.data.n_features, objective.data.n_classes
-        N = objective.data.n_samples
-        self.Q: Array | None = None
-        if D <= 4096 and D * D <= 30 * N * C:
-            every = max(1, N // (20 * D + 1000))
-            sample = objective.take(slice(None, None, every)) if every > 1 else objective
-            if D <= 256:
-                sample = sample.in_dtype(np.float64)
-            S, self.mean = sample.gram()
-            if objective.fit_intercept:
-                S = S - np.outer(self.mean, self.mean)
-            self.e, self.Q = np.linalg.eigh(S)
-        else:
-            self.mean, second = objective.moments()
-            self.e = second - np.square(self.mean) if objective.fit_intercept else second
-        self.e = np.maximum(self.e, 0.0)
+        self.e, self.Q, self.mean = objective.shared("features", lambda: _features(objective))
 
     def preconditioner(self, A: Array) -> Inverse:
         """Return theta-shaped gradients' map to descent directions, for a mean class curvature A."""
@@ -65,6 +50,25 @@ class Curvature:
             return np.vstack([W, intercept])
 
         return apply
+
+
+def _features(objective: Objective) -> tuple[Array, Array | None, Array]:
+    """Return eigenvalues and eigenvectors of the features' covariance, or its diagonal, and their mean."""
+    D, C = objective.data.n_features, objective.data.n_classes
+    N = objective.data.n_samples
+    if D <= 4096 and D * D <= 30 * N * C:
+        every = max(1, N // (20 * D + 1000))
+        sample = objective.take(slice(None, None, every)) if every > 1 else objective
+        if D <= 256:
+            sample = sample.in_dtype(np.float64)
+        S, mean = sample.gram()
+        if objective.fit_intercept:
+            S = S - np.outer(mean, mean)
+        e, Q = np.linalg.eigh(S)
+        return np.maximum(e, 0.0), Q, mean
+    mean, second = objective.moments()
+    e = second - np.square(mean) if objective.fit_intercept else second
+    return np.maximum(e, 0.0), None, mean
 
 
 @dataclass(frozen=True)
