@@ -28,15 +28,21 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
 def inverse_lengths(rows: Tensor) -> Tensor:
     """1/|row| of a (C, D) matrix as (C,), 0 for zero rows; not differentiable, works in small chunks."""
     with torch.no_grad():
-        parts = []
-        for chunk in torch.split(rows, max(1, _CHUNK // rows.shape[1])):
-            chunk = chunk.to(accumulator(rows.dtype))
-            peak = chunk.abs().amax(1)
-            zero = peak <= _smallest(chunk.dtype)
-            peak = torch.where(zero, 1.0, peak)
-            length = torch.linalg.vector_norm(chunk / peak[:, None], dim=1)
-            parts.append(torch.where(zero, 0.0, 1.0 / torch.where(zero, 1.0, length) / peak))
-        return torch.cat(parts)
+        chunks = torch.split(rows, max(1, _CHUNK // rows.shape[1]))
+        return torch.cat([_inverse_lengths(chunk.to(accumulator(rows.dtype))) for chunk in chunks])
+
+
+def _inverse_lengths(rows: Tensor) -> Tensor:
+    inverse: Tensor = 1 / torch.linalg.vector_norm(rows, dim=1)
+    safe = _smallest(rows.dtype) ** 0.25
+    if bool(((inverse > safe) & (inverse < 1 / safe)).all()):
+        return inverse
+    # Somewhere the squares left the range of the dtype, or came near to it.
+    peak = rows.abs().amax(1)
+    zero = peak <= _smallest(rows.dtype)
+    peak = torch.where(zero, 1.0, peak)
+    length = torch.linalg.vector_norm(rows / peak[:, None], dim=1)
+    return torch.where(zero, 0.0, 1.0 / torch.where(zero, 1.0, length) / peak)
 
 
 def remove_radial_(gradient: Tensor, rows: Tensor, inverse: Tensor) -> None:
@@ -47,7 +53,7 @@ def remove_radial_(gradient: Tensor, rows: Tensor, inverse: Tensor) -> None:
     size = max(1, _CHUNK // rows.shape[1])
     for g, w, inv in zip(*(torch.split(part, size) for part in (gradient, rows, inverse)), strict=True):
         direction = w.to(g.dtype) * inv[:, None]
-        g.addcmul_(direction, (direction * g).sum(1, keepdim=True), value=-1.0)
+        g.addcmul_(direction, torch.linalg.vecdot(direction, g)[:, None], value=-1.0)
 
 
 def _smallest(dtype: torch.dtype) -> float:

@@ -16,9 +16,9 @@ Bend = Callable[..., tuple[Tensor, Tensor]]
 def curricular(u: Tensor, state: Tensor, s: float) -> tuple[Tensor, Tensor]:
     """The score s c (t + c) where c exceeds the row's threshold, else s c; state holds (threshold, t)."""
     threshold, t = state[:, :1], state[:, 1:]
-    c = u / s
-    hard = c > threshold
-    return torch.where(hard, u * (t + c), u), torch.where(hard, t + 2 * c, 1.0)
+    easy = u <= s * threshold
+    factor = u.div(s).add_(t).masked_fill_(easy, 1.0)  # t + c
+    return u.mul_(factor), factor.mul_(2).sub_(t).masked_fill_(easy, 1.0)
 
 
 def sphereface2(
