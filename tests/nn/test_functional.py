@@ -197,6 +197,16 @@ def test_half_precision_errs_less_than_plain_code(dtype, mode, tiling):
         assert (got - true).abs().max() <= (other - true).abs().max() + slack
 
 
+def test_float64_on_either_side_is_kept():
+    x, w, _, y = problem(6, 4, 5)
+    whole = linear_cross_entropy(x, w, y, margin=margins.ArcFace())
+    for a, b in [(x.float().detach(), w), (x, w.float().detach())]:
+        mixed = linear_cross_entropy(a, b, y, margin=margins.ArcFace())
+        assert mixed.dtype == torch.float64
+        torch.testing.assert_close(mixed, whole, rtol=1e-6, atol=0)
+        mixed.backward()
+
+
 def test_scores_are_what_the_loss_compares():
     x, w, b, y = problem(10, 6, 8)
     for margin in (None, margins.LSoftmax(1), margins.CosFace(0.0, 7.0), margins.ASoftmax(1)):

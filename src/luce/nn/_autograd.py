@@ -13,7 +13,7 @@ from torch import Tensor
 
 from luce.nn import _tiles
 from luce.nn._geometry import accumulator
-from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
+from luce.nn._problem import Gradients, Needs, Options, Problem, check_targets, empty_gradients
 
 Forward = Callable[[Problem, Options, Needs], tuple[Tensor, Tensor, Gradients]]
 Backward = Callable[[Problem, Options, Needs, Tensor], Gradients]
@@ -35,6 +35,7 @@ def stream_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss."""
     p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
+    check_targets(p, options)
     with torch.autocast(p.x.device.type, enabled=False):
         loss, lse, gradients = BACKENDS.get(p.x.device.type, TILES)[0](p, options, Needs(*needs))
     return loss, lse, *gradients
@@ -100,6 +101,7 @@ def unpack(
 def stream(p: Problem, options: Options, needs: Needs) -> tuple[Tensor, Tensor, Gradients]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss, by the device's backend."""
     if not torch.compiler.is_compiling():
+        check_targets(p, options)
         return BACKENDS.get(p.x.device.type, TILES)[0](p, options, needs)
     loss, lse, *parts = stream_forward(*pack(p, options), list(needs))
     return loss, lse, Gradients(*parts)

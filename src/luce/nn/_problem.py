@@ -11,13 +11,17 @@ Every loss of `luce.nn` has the form, for row i with raw scores u_ij = x_i . w_j
 
 with lse_i = logsumexp_j z_ij. Weights of classes, label smoothing, reduction and z-loss are all in the row
 coefficients, and phi is known before any class is streamed, because it needs the target's own score alone.
-So a backend (tiles here, a GPU kernel, one shard of the classes) implements this form and nothing else.
+So a backend (tiles here, a GPU kernel, one shard of the classes) implements this form and nothing else. Class
+numbers that lie outside the weight's rows are nobody's target, which is what a shard of the classes needs;
+for whole problems `check_targets` rules them out.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from luce.errors import InputError
 
 
 class Problem(NamedTuple):
@@ -85,6 +89,19 @@ class Gradients(NamedTuple):
     weight: Tensor
     bias: Tensor
     phi: Tensor
+
+
+def check_targets(p: Problem, options: Options) -> None:
+    """Raise InputError at the first target outside 0..C-1; on the CPU only: elsewhere, to look is to wait."""
+    if p.target.ndim != 1 or not p.target.is_cpu:
+        return
+    outside = (p.target != options.ignore_index) & ((p.target < 0) | (p.target >= len(p.weight)))
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise InputError(
+            f"target of row {row} is {int(p.target[row])}, outside 0..{len(p.weight) - 1}; "
+            "give class numbers below the number of classes, or set ignore_index to leave the row out"
+        )
 
 
 def empty_gradients(p: Problem, needs: Needs, dtype: torch.dtype) -> Gradients:

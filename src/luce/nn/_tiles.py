@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from luce.errors import InputError
 from luce.nn._geometry import accumulator, inverse_lengths, remove_radial_
 from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
 from luce.nn.margins._negatives import NEGATIVES
@@ -41,7 +40,6 @@ def backward(p: Problem, options: Options, needs: Needs, lse: Tensor) -> Gradien
 def _stream(p: Problem, options: Options, needs: Needs, loss: Tensor, lse: Tensor, known: bool) -> Gradients:
     if p.target.ndim == 1:
         counted = p.target != options.ignore_index
-        _check_range(p.target, counted, len(p.weight))
         if not bool(counted.all()):
             return _stream_counted(p, options, needs, loss, lse, known, counted.nonzero()[:, 0])
     gradients = empty_gradients(p, needs, loss.dtype)
@@ -74,17 +72,6 @@ def _stream_counted(
         )
 
     return part._replace(x=spread(part.x, needs.x), phi=spread(part.phi, needs.phi))
-
-
-def _check_range(target: Tensor, counted: Tensor, n_classes: int) -> None:
-    # On an accelerator the check would wait for the device; indexing asserts there.
-    wrong = counted & ((target < 0) | (target >= n_classes))
-    if target.device.type == "cpu" and bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise InputError(
-            f"target of row {row} is {int(target[row])}, outside 0..{n_classes - 1}; "
-            "give class numbers below the number of classes, or set ignore_index to leave the row out"
-        )
 
 
 def _tile_shape(p: Problem, with_gradient: bool) -> tuple[int, int]:
@@ -164,7 +151,7 @@ class _Sweep:
             z, centre = z.view(n, hi - lo, self.k).max(-1)
         if self.options.negatives:
             z, negative_slope = NEGATIVES[self.options.negatives](z, p.state, *self.options.constants)
-        hits = _hits(p.target, lo, hi, len(p.weight))
+        hits = _hits(p.target, lo, hi)
         if p.phi is not None:
             assert hits is not None
             z[hits] = p.phi[hits[0]]
@@ -215,11 +202,9 @@ class _Sweep:
             yield slice(start, start + len(piece)), piece.to(self.dtype)
 
 
-def _hits(target: Tensor, lo: int, hi: int, n_classes: int) -> tuple[Tensor, Tensor] | None:
+def _hits(target: Tensor, lo: int, hi: int) -> tuple[Tensor, Tensor] | None:
     if target.ndim != 1:
         return None
-    if (lo, hi) == (0, n_classes):
-        return torch.arange(len(target), device=target.device), target
     rows = ((target >= lo) & (target < hi)).nonzero()[:, 0]
     return rows, target[rows] - lo
 

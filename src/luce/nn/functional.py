@@ -68,7 +68,7 @@ def linear_cross_entropy(
     Returns
     -------
     Tensor
-        () or, for "none", of the shape of the rows; float64 for float64 input, else float32.
+        () or, for "none", of the shape of the rows; float64 if input or weight is, else float32.
 
     Raises
     ------
@@ -96,8 +96,9 @@ def linear_cross_entropy(
         )
         if reduction not in get_args(Reduction):
             raise InputError(f"reduction is {reduction!r}; choose 'mean', 'sum' or 'none'")
-        n_classes, dtype = len(weight), accumulator(input.dtype)
+        n_classes, dtype = len(weight), accumulator(torch.promote_types(input.dtype, weight.dtype))
         x = input.reshape(-1, input.shape[-1])
+        x = x.double() if dtype == torch.float64 else x
         soft = target.is_floating_point()
         y = target.reshape(-1, n_classes) if soft else target.reshape(-1).long()
         counted = x.new_ones(len(x), dtype=torch.bool) if soft else y != ignore_index
