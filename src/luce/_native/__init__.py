@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import os
 import warnings
-from types import ModuleType
+from importlib import import_module
+from typing import Any
 
 __all__ = ["core"]
 
 
-def _load() -> ModuleType | None:
+def _load() -> Any:
     if os.environ.get("LUCE_NATIVE", "1") == "0":
         return None
     try:
-        from luce._native import _core
+        kernels: Any = import_module("luce._native._core")
     except ImportError as error:
         warnings.warn(
             f"luce's compiled kernels cannot be loaded ({error}): pure NumPy is used, which is slower; "
             "reinstalling luce where a C++ compiler is at hand mends it",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
         return None
     wanted = os.environ.get("LUCE_CPU")
     if wanted:
-        _core.use(wanted)
-    return _core
+        kernels.use(wanted)
+    return kernels
 
 
-core = _load()
+core = _load()  # None without them

@@ -14,6 +14,7 @@
 namespace {
 
 constexpr int64_t kTileBytes = 512 << 10;  // leaves room in 1 MiB of cache for the scores and the coefficients
+constexpr int64_t kLongSum = 64;           // vectors: longer sums along the lanes would crowd the first cache
 constexpr int64_t kLongRow = 96;           // features from which sums along a row pay
 
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
@@ -26,12 +27,12 @@ template <class T> struct Plan {
   bool by_rows, convert;
   int64_t tile_size, tail_size, scores_size;  // elements of T
 
-  explicit Plan(const luce::DensePart& part)
+  explicit Plan(const luce::DensePart& part, bool may_use_rows = true)
       : D(part.X.columns), C(part.task->n_classes), heads(part.n_heads), padded(padded_features<T>(D)) {
     convert = part.X.wide != (sizeof(T) == 8);
-    by_rows = part.X.column_step == 1 && D >= kLongRow;
+    by_rows = may_use_rows && part.X.column_step == 1 && D >= kLongRow;
     const int64_t fitting = kTileBytes / (int64_t(sizeof(T)) * (D > heads ? D + 1 : heads));
-    rows = fitting < 64 ? 64 : fitting > 1024 ? 1024 : fitting / L * L;
+    rows = fitting < 64 ? 64 : fitting > kLongSum * L ? kLongSum * L : fitting / L * L;
     step = rows + L;  // not a power of two, which would crowd one cache set
     tile_size = by_rows ? (convert ? round_up(rows * D, L) : 0) : (D + 1) * step;
     tail_size = by_rows ? rows * L : 0;
@@ -72,6 +73,7 @@ void turn(const S* X, int64_t row_step, int64_t n_rows, int64_t n_features, T* t
 }
 
 template <class T, class S> class DensePass {
+ protected:
   static constexpr int L = kLanes<T>;
   luce::DensePart& part;
   const Plan<T> plan;
@@ -80,7 +82,7 @@ template <class T, class S> class DensePass {
   Rows<const T> W;
 
  public:
-  explicit DensePass(luce::DensePart& p) : part(p), plan(p) {
+  DensePass(luce::DensePart& p, const Plan<T>& how) : part(p), plan(how) {
     tile = static_cast<T*>(part.scratch);
     tail = tile + plan.tile_size;
     Z = tail + plan.tail_size;
@@ -99,7 +101,7 @@ template <class T, class S> class DensePass {
     }
   }
 
- private:
+ protected:
   const S* source(int64_t row) const { return static_cast<const S*>(part.X.data) + row * part.X.row_step; }
 
   bool rows_done(int64_t first, int64_t n) {
@@ -137,14 +139,18 @@ template <class T, class S> class DensePass {
       for (int l = 0; l < L; ++l) t[l] = l < rest ? A[i][vectors * L + l] : T(l == rest);
     }
     const Rows<const T> A_tail = {tail, L};
-    inner<T>(A, A_tail, n, W, plan.heads, vectors,
-             [&](int64_t i, int64_t c, T z) { Z[c * plan.step + i] = z; });
+    for_blocks(vectors, kLongSum, [&](int64_t k, int count) {
+      const bool last = k + count == vectors;
+      inner<T>({A.at + k * L, A.step}, last ? A_tail : Rows<const T>{}, n, {W.at + k * L, W.step}, plan.heads, count,
+               [&](int64_t i, int64_t c, T z) { Z[c * plan.step + i] = k ? Z[c * plan.step + i] + z : z; });
+    });
     if (!rows_done(first, n)) return;
     add_outer(A, vectors, n, 0);
     add_outer(A_tail, 1, n, vectors * L);
   }
 
-  void tile_by_columns(int64_t first, int64_t n) {
+  // Fills the tile with n rows as columns, rounded up to whole vectors with zeros, and makes their scores.
+  void scores_by_columns(int64_t first, int64_t n) {
     const int64_t D = plan.D, filled = round_up(n, L);
     if (part.X.column_step == 1)
       turn<T>(source(first), part.X.row_step, n, D, tile, plan.step);
@@ -154,24 +160,36 @@ template <class T, class S> class DensePass {
     for (int64_t i = 0; i < n; ++i) tile[D * plan.step + i] = T(1);
     for (int64_t d = 0; d <= D; ++d)
       for (int64_t i = n; i < filled; ++i) tile[d * plan.step + i] = T(0);
-    const Rows<const T> A = {tile, plan.step};
     outer<T>(
-        A, filled / L, W, plan.heads, D + 1,
+        {tile, plan.step}, filled / L, W, plan.heads, D + 1,
         [&](int64_t v, int64_t c) { return Rows<T>{Z + c * plan.step + v * L, plan.step}; },
         [](int64_t, int64_t, int, int) {});
-    if (!rows_done(first, n)) return;
+  }
+
+  // What the last vector of each class holds behind n rows becomes zero, so that it adds nothing.
+  void clear_behind(int64_t n) {
     for (int64_t c = 0; c < plan.C; ++c)
-      for (int64_t i = n; i < filled; ++i) Z[c * plan.step + i] = T(0);
-    inner<T>(A, {nullptr, 0}, D + 1, {Z, plan.step}, plan.C, filled / L,
+      for (int64_t i = n; i < round_up(n, L); ++i) Z[c * plan.step + i] = T(0);
+  }
+
+  void tile_by_columns(int64_t first, int64_t n) {
+    scores_by_columns(first, n);
+    if (!rows_done(first, n)) return;
+    clear_behind(n);
+    inner<T>({tile, plan.step}, {}, plan.D + 1, {Z, plan.step}, plan.C, round_up(n, L) / L,
              [&](int64_t d, int64_t c, T g) { part.gradient[c * plan.padded + d] += double(g); });
   }
 };
 
+template <class T, class S> void dense_of(luce::DensePart& part) {
+  DensePass<T, S>(part, Plan<T>(part)).run();
+}
+
 template <class T> void dense(luce::DensePart& part) {
   if (part.X.wide)
-    DensePass<T, double>(part).run();
+    dense_of<T, double>(part);
   else
-    DensePass<T, float>(part).run();
+    dense_of<T, float>(part);
 }
 
 }  // namespace

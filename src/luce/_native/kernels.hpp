@@ -18,7 +18,8 @@ struct Csr {
   int64_t rows = 0, columns = 0, stored = 0;
 };
 
-enum class Op { value, gradient, hessian_product, divergence, probabilities, log_probabilities };
+// `distribution` leaves P in the place of the scores.
+enum class Op { value, gradient, hessian_product, divergence, probabilities, log_probabilities, distribution };
 
 // What is done to the scores of each row. P = softmax(Z), w the weights (null for ones).
 struct RowTask {
@@ -72,6 +73,8 @@ struct Kernels {
   int64_t (*padded_features)(int64_t n_features);
   int64_t (*dense_scratch)(const DensePart&);
   void (*dense)(DensePart&);
+  int64_t (*hessian_scratch)(const DensePart&);
+  void (*hessian)(DensePart&, double* H, int64_t first_pair, int64_t last_pair);
   int64_t (*sparse_scratch)(int64_t n_classes, int64_t n_heads);
   void (*sparse_rows)(SparsePart&);
   void (*sparse_gradient)(const SparsePart&, int64_t first_column, int64_t last_column);

@@ -191,6 +191,34 @@ std::tuple<double, double> dense(int op, AnyMatrix X, Block coefficients, int64_
   return collect(sums);
 }
 
+using Blocks = nb::ndarray<double, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+void hessian(AnyMatrix X, Block coefficients, int64_t n_classes, std::optional<Weights> weight, Blocks H,
+             int n_threads) {
+  const Matrix x = matrix_of(X);
+  const RowTask task = row_task(int(Op::distribution), n_classes, x.rows, {}, {}, weight, 0, 1);
+  const Kernels& kernels = is_wide(coefficients.dtype()) ? chosen->of_double : chosen->of_float;
+  require(n_threads >= 1 && n_classes >= 1, "n_threads and n_classes are at least 1");
+  require(int64_t(coefficients.shape(0)) == n_classes &&
+              int64_t(coefficients.shape(1)) == kernels.padded_features(x.columns),
+          "coefficients are (C, padded features)");
+  for (size_t axis = 0; axis < 4; ++axis)
+    require(int64_t(H.shape(axis)) == (axis % 2 ? x.columns + 1 : n_classes), "H is (C, D + 1, C, D + 1)");
+  const int64_t pairs = n_classes * (n_classes + 1) / 2;
+  Interrupt interrupt;
+  {
+    nb::gil_scoped_release release;
+    in_threads(n_threads, [&](int t) {
+      DensePart part{&task,   x,  coefficients.data(), n_classes, 0, x.rows, nullptr, {},
+                     t == 0 ? Interrupt::look : Interrupt::seen, &interrupt, nullptr};
+      const Scratch scratch = allocate(kernels.hessian_scratch(part));
+      part.scratch = scratch.get();
+      kernels.hessian(part, H.data(), pairs * t / n_threads, pairs * (t + 1) / n_threads);
+    });
+  }
+  interrupt.rethrow();
+}
+
 using Flat = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Dense2 = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
@@ -376,4 +404,7 @@ NB_MODULE(_core, m) {
         nb::arg("n_rows"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
         nb::arg("smoothing"), nb::arg("step"), nb::arg("out").noconvert().none(), nb::arg("n_threads"),
         "The part of a pass between the two products, in place, over scores (heads, rows).");
+  m.def("hessian", hessian, nb::arg("X"), nb::arg("coefficients"), nb::arg("n_classes"),
+        nb::arg("weight").none(), nb::arg("H").noconvert(), nb::arg("n_threads"),
+        "Add the Hessian to H (C, D + 1, C, D + 1): blocks j >= k, the lower triangle of each.");
 }

@@ -27,8 +27,8 @@ template <class F> inline void for_blocks(int64_t n, int64_t most, F&& f) {
 
 // Rows of numbers that lie `step` elements apart.
 template <class T> struct Rows {
-  T* at;
-  int64_t step;
+  T* at = nullptr;
+  int64_t step = 0;
   T* operator[](int64_t i) const { return at + i * step; }
 };
 

@@ -100,16 +100,18 @@ template <class T> struct Group {
     for (int l = 0; l < count; ++l) Z[task.labels[row + l] * step + l] -= T((1 - task.smoothing) * weight_of(l));
   }
 
-  // Z becomes P and U becomes the moves v = u - p . u.
-  void moves() {
-    Vec<T> total, mean = {};
+  void distribution() {
+    Vec<T> total;
     exponentiate(highest(), total);
     const Vec<T> scale = spread<T>(1) / total;
-    for (int64_t j = 0; j < C; ++j) {
-      const Vec<T> p = load<T>(Z + j * step) * scale;
-      store<T>(Z + j * step, p);
-      mean += p * load<T>(U + j * step);
-    }
+    for (int64_t j = 0; j < C; ++j) store<T>(Z + j * step, load<T>(Z + j * step) * scale);
+  }
+
+  // Z becomes P and U becomes the moves v = u - p . u.
+  void moves() {
+    distribution();
+    Vec<T> mean = {};
+    for (int64_t j = 0; j < C; ++j) mean += load<T>(Z + j * step) * load<T>(U + j * step);
     for (int64_t j = 0; j < C; ++j) store<T>(U + j * step, load<T>(U + j * step) - mean);
   }
 
@@ -141,26 +143,23 @@ template <class T> struct Group {
   }
 
   void probabilities() {
+    distribution();
+    for (int64_t j = 0; j < C; ++j) write(j, load<T>(Z + j * step));
+  }
+
+  void log_probabilities() {
     const Vec<T> top = highest();
-    T* out = static_cast<T*>(task.out) + row * C;
-    Vec<T> total;
-    alignas(64) T p[L];
-    if (task.op == Op::probabilities) {
-      exponentiate(top, total);
-      const Vec<T> scale = spread<T>(1) / total;
-      for (int64_t j = 0; j < C; ++j) {
-        store<T>(p, load<T>(Z + j * step) * scale);
-        for (int l = 0; l < count; ++l) out[l * C + j] = p[l];
-      }
-      return;
-    }
-    total = Vec<T>{};
+    Vec<T> total = {};
     for (int64_t j = 0; j < C; ++j) total += exp_nonpositive<T>(load<T>(Z + j * step) - top);
     const Vec<T> log_total = log_positive<T>(total);
-    for (int64_t j = 0; j < C; ++j) {
-      store<T>(p, load<T>(Z + j * step) - top - log_total);
-      for (int l = 0; l < count; ++l) out[l * C + j] = p[l];
-    }
+    for (int64_t j = 0; j < C; ++j) write(j, load<T>(Z + j * step) - top - log_total);
+  }
+
+  void write(int64_t j, Vec<T> values) {
+    alignas(64) T v[L];
+    store<T>(v, values);
+    T* out = static_cast<T*>(task.out) + row * C + j;
+    for (int l = 0; l < count; ++l) out[l * C] = v[l];
   }
 
   void run() {
@@ -169,8 +168,9 @@ template <class T> struct Group {
       case Op::gradient: return value_and_gradient();
       case Op::hessian_product: return hessian_product();
       case Op::divergence: return divergence();
-      case Op::probabilities:
-      case Op::log_probabilities: return probabilities();
+      case Op::probabilities: return probabilities();
+      case Op::log_probabilities: return log_probabilities();
+      case Op::distribution: return distribution();
     }
   }
 };

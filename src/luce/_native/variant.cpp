@@ -1,12 +1,13 @@
 // The kernels for one instruction set: this file is compiled once for each, with LUCE_VARIANT its name.
 #include <type_traits>
 
+#include "hessian.hpp"
 #include "sparse.hpp"
 
 namespace {
 template <class T> constexpr luce::Kernels kernels_of() {
-  return {padded_features<T>, dense_scratch<T>,   dense<T>,        sparse_scratch<T>,
-          sparse_rows<T>,     sparse_gradient<T>, rows_scratch<T>, run_rows<T>};
+  return {padded_features<T>, dense_scratch<T>, dense<T>,           hessian_scratch<T>, hessian<T>,
+          sparse_scratch<T>,  sparse_rows<T>,   sparse_gradient<T>, rows_scratch<T>,    run_rows<T>};
 }
 }  // namespace
 

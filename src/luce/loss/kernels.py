@@ -4,15 +4,25 @@
 """
 
 from luce._native import core
-from luce.loss.passes import class_curvature, class_sums, gram, hessian, moments
+from luce.loss.passes import class_grams, class_sums, moments
 
 if core is None:
-    from luce.loss.passes import divergence, hessian_product, probabilities, value_and_gradient
+    from luce.loss.passes import (
+        class_curvature,
+        divergence,
+        gram,
+        hessian,
+        hessian_product,
+        probabilities,
+        value_and_gradient,
+    )
 else:
-    from luce.loss.native import divergence, hessian_product, probabilities, value_and_gradient
+    from luce.loss.native import divergence, hessian, hessian_product, probabilities, value_and_gradient
+    from luce.loss.squares import class_curvature, gram
 
 __all__ = [
     "class_curvature",
+    "class_grams",
     "class_sums",
     "divergence",
     "gram",

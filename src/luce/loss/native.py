@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.linalg import blas
 
 from luce._native import core
@@ -18,9 +17,10 @@ from luce.loss.inputs import Array, Matrix
 from luce.loss.threads import blas_limited, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
-_MANY_SCORES = 64  # columns of scores from which BLAS is faster
-_BLAS_TILE_BYTES = 4 << 20
+_MANY_SCORES = 160  # columns of scores from which BLAS is faster
+_BLAS_TILE_BYTES = 8 << 20
 _FLUSHED_ROWS = 8192  # products of at most so many rows are summed before they are added in float64
+_DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
 
 Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
@@ -61,7 +61,7 @@ def _run(
     """Return the sums over rows (the total and the least move), dW and db; both zero without a gradient."""
     n_features, n_classes = heads[0][0].shape
     n_scores = n_classes * len(heads)
-    if sp.issparse(X):
+    if not isinstance(X, np.ndarray):
         work = X.nnz * n_scores
         total, least, gradient = _sparse(task, heads, X, thread_count(n_threads, work))
     else:
@@ -79,18 +79,34 @@ def _run(
 
 def _dense(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
     n_features, n_classes = heads[0][0].shape
-    padded = core.padded_features(n_features, task.dtype == np.float64)
-    coefficients = np.zeros((len(heads), n_classes, padded), dtype=task.dtype)
-    for k, (W, b) in enumerate(heads):
-        coefficients[k, :, :n_features] = W.T
-        if b is not None:
-            coefficients[k, :, n_features] = b
+    flat = _packed(heads)
+    padded = flat.shape[1]
     gradient = np.zeros((threads, n_classes, padded)) if task.has_gradient else None
-    flat = coefficients.reshape(-1, padded)
     total, least = core.dense(task.op, X, flat, n_classes, *task.targets, gradient, task.out, threads)
     if gradient is None:
         return total, least, None
     return total, least, np.ascontiguousarray(gradient.sum(axis=0)[:, : n_features + 1].T)
+
+
+def _packed(heads: list[Head]) -> Array:
+    """Return W^T, b and zeros side by side, head under head, as the dense kernels read them."""
+    (n_features, n_classes), dtype = heads[0][0].shape, heads[0][0].dtype
+    padded = core.padded_features(n_features, dtype == np.float64)
+    packed = _aligned_zeros((len(heads), n_classes, padded), dtype)
+    for k, (W, b) in enumerate(heads):
+        packed[k, :, :n_features] = W.T
+        if b is not None:
+            packed[k, :, n_features] = b
+    return packed.reshape(-1, padded)
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return zeros that begin a cache line: vectors that straddle two lines cost twice."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + 64, dtype=np.uint8)
+    skip = -memory.ctypes.data % 64
+    aligned: Array = memory[skip : skip + size].view(dtype).reshape(shape)
+    return aligned
 
 
 def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, float, Array | None]:
@@ -124,7 +140,7 @@ def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[flo
     n_classes, dtype = task.n_classes, task.dtype
     gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
     rows = _BLAS_TILE_BYTES // (dtype.itemsize * max(n_features, n_classes * len(heads)))
-    rows = int(np.clip(rows, 256, 2048)) // _LANES * _LANES - _LANES  # a power of two crowds one cache set
+    rows = int(np.clip(rows, 256, 4096)) // _LANES * _LANES - _LANES  # a power of two crowds one cache set
     buffer = np.empty(n_classes * len(heads) * min(rows, n_samples), dtype=dtype)
     gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
     part = np.zeros((n_features, n_classes), dtype=dtype, order="F")
@@ -218,3 +234,26 @@ def probabilities(
     task = _Pass(_LOG_PROBABILITIES if log else _PROBABILITIES, W.shape[1], W.dtype, out=out)
     _run(task, [(W, b)], X, n_threads)
     return out
+
+
+def hessian(
+    W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
+) -> Array:
+    """See :func:`luce.loss.passes.hessian`."""
+    n_samples, n_features, n_classes = X.shape[0], X.shape[1] + 1, W.shape[1]
+    H = np.zeros((n_classes, n_features, n_classes, n_features))
+    threads = thread_count(n_threads, n_samples * (n_features * n_classes) ** 2 // 4)
+    packed = _packed([(W, b)])
+    dense = isinstance(X, np.ndarray)
+    rows = max(n_samples, 1) if dense else _DENSE_ROWS
+    for first in range(0, n_samples, rows):
+        part = slice(first, first + rows)
+        tile = X[part] if dense else X[part].toarray()
+        w = None if weight is None else np.ascontiguousarray(weight[part], dtype=np.float64)
+        core.hessian(tile, packed, n_classes, w, H, threads)
+    for j in range(n_classes):
+        for k in range(j + 1):
+            block = H[j, :, k]
+            block[:] = np.tril(block) + np.tril(block, -1).T
+            H[k, :, j] = block
+    return H if b is not None else np.ascontiguousarray(H[:, :-1, :, :-1])

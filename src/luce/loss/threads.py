@@ -24,7 +24,8 @@ def available_threads() -> int:
     ``threadpoolctl.threadpool_limits`` changes its number while it runs.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *(library.num_threads for library in _blas().lib_controllers)]))
+    limits: list[int] = [library.num_threads for library in _blas().lib_controllers]
+    return max(1, min([allowed, *limits]))
 
 
 def thread_count(n_threads: int | None, work: int) -> int:
