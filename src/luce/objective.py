@@ -193,27 +193,36 @@ class Objective:
         total = self._sum("class_curvature", *self._split(theta), cost=0.5)
         return np.asarray(total / self.data.total_weight)
 
-    def shared(self, key: str, build: Callable[[], Any]) -> Any:
-        """Return something that depends on the data alone, built once for all penalties."""
-        if key not in self._shared:
-            self._shared[key] = build()
-        return self._shared[key]
+    def class_grams(self, theta: Array, least: Array) -> Array:
+        """Return, for each class, the mean of p (1 - p) [x, 1] [x, 1]^T from samples drawn by their weight in it.
+
+        Samples whose own p (1 - p) is below `least` (C,) times the number of samples are drawn the more rarely.
+        """
+        W, b = self._split(theta)
+        total = self._sum("class_grams", W, b, least * self.data.total_weight)
+        return np.asarray(total / self.data.total_weight)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` gives, made once for all objectives that share these data."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
+
+    def _mean(self, name: str, cost: float, **options: Any) -> tuple[Array, Array]:
+        first, second = self._sum(name, cost=cost, **options)
+        return first / self.data.total_weight, second / self.data.total_weight
 
     def gram(self) -> tuple[Array, Array]:
         """Return the mean of x x^T (D, D) and the mean of x (D,)."""
-        gram: tuple[Array, Array] = self.shared("gram", lambda: self._means("gram", dtype=self.dtype))
+        gram: tuple[Array, Array] = self.once("gram", lambda: self._mean("gram", 1.0, dtype=self.dtype))
         return gram
 
     def moments(self) -> tuple[Array, Array]:
         """Return the mean of x (D,) and the mean of x * x (D,)."""
-        moments: tuple[Array, Array] = self.shared("moments", lambda: self._means("moments", cost=0.5))
+        moments: tuple[Array, Array] = self.once("moments", lambda: self._mean("moments", 0.5))
         return moments
 
     def class_means(self) -> tuple[Array, Array]:
         """Return the mean of x t^T (D, C) and the mean of t (C,), the class priors."""
-        means: tuple[Array, Array] = self.shared("class_means", lambda: self._means("class_sums"))
+        means: tuple[Array, Array] = self.once("class_means", lambda: self._mean("class_sums", 1.0))
         return means
-
-    def _means(self, name: str, **options: Any) -> tuple[Array, Array]:
-        first, second = self._sum(name, **options)
-        return first / self.data.total_weight, second / self.data.total_weight

@@ -243,3 +243,41 @@ def probabilities(
         top, log_sum = _softmax(P := Z.copy() if log else Z)
         out[part] = Z - top[:, None] - log_sum[:, None] if log else P
     return out
+
+
+def class_grams(
+    W: Array,
+    b: Array | None,
+    least: Array,
+    X: Matrix,
+    weight: Array | None,
+    n_threads: int | None = None,
+) -> Array:
+    """Return estimates of ``sum_i h_ik x_i x_i^T`` with ``h_ik = w_i p_ik (1 - p_ik)``, (C, D', D').
+
+    A sample counts for class k with probability ``min(1, h_ik / least_k)``, and then as ``max(h_ik, least_k)``:
+    right on average, and the same for the same arguments. With an intercept (b given) it is the last feature.
+    """
+    n_samples, n_features = X.shape
+    n_classes = W.shape[1]
+    size = n_features + (b is not None)
+    H = np.zeros((n_classes, size, size))
+    rng = np.random.default_rng(0)
+    for start in range(0, n_samples, 8192):  # long tiles: each class picks a few rows out of one
+        part = slice(start, start + 8192)
+        tile = X[part] if X.dtype == W.dtype else X[part].astype(W.dtype)
+        P = _scores(tile, W, b)
+        _softmax(P)
+        h = P * (1 - P)
+        if weight is not None:
+            h *= weight[part, None].astype(h.dtype)
+        drawn = h > least * rng.random(h.shape)
+        root = np.sqrt(np.maximum(h, least)).astype(W.dtype)
+        for k in range(n_classes):
+            rows = np.flatnonzero(drawn[:, k])
+            A = tile[rows].toarray() if sp.issparse(tile) else tile[rows]
+            if b is not None:
+                A = np.hstack([A, np.ones((len(rows), 1), dtype=A.dtype)])
+            A *= root[rows, k, None]
+            H[k] += A.T @ A
+    return H

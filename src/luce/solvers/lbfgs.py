@@ -10,65 +10,9 @@ import numpy as np
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse
+from luce.solvers.curvature import Blocks, Product
 from luce.solvers.driver import State
 from luce.solvers.linesearch import Point, search
-
-class Curvature:
-    """The inverse of A (x) S + reg I: classes by classes times features by features.
-
-    The Hessian is the mean over samples of (diag(p) - p p^T) (x) x x^T; the product of the two means, A and
-    the covariance S of the features, is near it, and its inverse takes two small eigendecompositions: that of
-    S serves all classes, all strengths of the penalty and every A. With an intercept the features are
-    centred, which makes the intercept a block of its own. Where D is large against the work of a pass, only
-    the diagonal of S is used.
-    """
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-        self.e, self.Q, self.mean = objective.shared("features", lambda: _features(objective))
-
-    def preconditioner(self, A: Array) -> Inverse:
-        """Return theta-shaped gradients' map to descent directions, for a mean class curvature A."""
-        a, R = np.linalg.eigh(A)
-        seen = a > 1e-8 * a[-1]  # not the flat direction: one vector added to all classes
-        a = np.where(seen, a, a[-1] if a[-1] > 0 else 1.0)
-        width = np.multiply.outer(self.e, a) + self.objective.reg
-        width = np.maximum(width, 1e-10 * width.max(initial=1e-300))
-        Q, mean, has_intercept = self.Q, self.mean, self.objective.fit_intercept
-
-        def apply(gradient: Array) -> Array:
-            G = self.objective.weights(gradient)
-            if has_intercept:
-                G = G - np.outer(mean, gradient[-1])
-            W = G @ R if Q is None else Q.T @ G @ R
-            W = (W / width) @ R.T
-            if Q is not None:
-                W = Q @ W
-            if not has_intercept:
-                return W
-            intercept = ((gradient[-1] @ R) / a) @ R.T - mean @ W
-            return np.vstack([W, intercept])
-
-        return apply
-
-
-def _features(objective: Objective) -> tuple[Array, Array | None, Array]:
-    """Return eigenvalues and eigenvectors of the features' covariance, or its diagonal, and their mean."""
-    D, C = objective.data.n_features, objective.data.n_classes
-    N = objective.data.n_samples
-    if D <= 4096 and D * D <= 30 * N * C:
-        every = max(1, N // (20 * D + 1000))
-        sample = objective.take(slice(None, None, every)) if every > 1 else objective
-        if D <= 256:
-            sample = sample.in_dtype(np.float64)
-        S, mean = sample.gram()
-        if objective.fit_intercept:
-            S = S - np.outer(mean, mean)
-        e, Q = np.linalg.eigh(S)
-        return np.maximum(e, 0.0), Q, mean
-    mean, second = objective.moments()
-    e = second - np.square(mean) if objective.fit_intercept else second
-    return np.maximum(e, 0.0), None, mean
 
 
 @dataclass(frozen=True)
@@ -85,10 +29,11 @@ class LBFGS:
 
     def init(self, objective: Objective, theta: Array) -> State:
         """Return the state at theta: one gradient, one Gram matrix."""
-        curvature = Curvature(objective)
+        if objective.reg > 0:
+            theta = theta - theta.mean(axis=1, keepdims=True)  # what all classes share only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
-        memory: dict[str, Any] = {"gradient": point.gradient, "pairs": [], "curvature": curvature, "count": 0}
-        state = State(theta, point.value, inverse=_inverse(memory), memory=memory)
+        memory: dict[str, Any] = {"gradient": point.gradient, "pairs": [], "count": 0}
+        state = State(theta, point.value, memory=memory)
         _refresh(objective, state)
         return state
 
@@ -112,9 +57,10 @@ class LBFGS:
             del pairs[: -_room(self.history, s.size)]
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
-        state = State(point.theta, point.value, inverse=_inverse(memory), memory=memory)
-        if _due(count):
+        state = State(point.theta, point.value, memory=memory)
+        if count >= memory["due"]:
             _refresh(objective, state)
+        state.inverse = _inverse(memory)
         if count % 5 == 0 or len(pairs) * point.theta.size < 1_000_000:
             _estimate_gap(objective, state)
         return state
@@ -125,31 +71,35 @@ def _room(history: int, size: int) -> int:
     return int(np.clip(100_000_000 // size, 3, history))
 
 
-def _due(count: int) -> bool:
-    """Whether to look at the curvature again: after 2, 5, 10, 20, 40, 80, ... steps."""
-    return count in (2, 5) or (count % 10 == 0 and (count // 10).bit_count() == 1)
-
-
 def _refresh(objective: Objective, state: State) -> None:
-    curvature = state.memory["curvature"]
+    """Look at the curvature at this point, and say after which iteration to look again."""
+    memory, count = state.memory, state.memory["count"]
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
-    state.memory["preconditioner"] = curvature.preconditioner(sample.class_curvature(state.theta))
+    A = sample.class_curvature(state.theta)
+    worth = max(10.0, Blocks.cost(objective))  # iterations before blocks pay for themselves
+    if count >= worth:
+        memory["start"] = Blocks(objective, state.theta, A).inverse
+    else:
+        memory["start"] = Product.of(objective).inverse(objective, A)
+    memory["due"] = min(max(2 * count, 3), worth) if count < worth else 2 * count
+    state.inverse = _inverse(memory)
 
 
 def _inverse(memory: dict[str, Any]) -> Inverse:
     pairs = list(memory["pairs"])
-    return lambda gradient: _two_loops(pairs, memory["preconditioner"], gradient)
+    start = memory["start"]
+    return lambda gradient: _two_loops(pairs, start, gradient)
 
 
-def _two_loops(pairs: list[tuple[Array, Array]], inverse: Inverse, gradient: Array) -> Array:
+def _two_loops(pairs: list[tuple[Array, Array]], start: Inverse, gradient: Array) -> Array:
     q = gradient.copy()
     shares = []
     for s, y in reversed(pairs):
         share = float(np.vdot(s, q)) / float(np.vdot(s, y))
         shares.append(share)
         q -= share * y
-    r = inverse(q)
+    r = start(q)
     for (s, y), share in zip(pairs, reversed(shares), strict=True):
         r += (share - float(np.vdot(y, r)) / float(np.vdot(s, y))) * s
     return r
