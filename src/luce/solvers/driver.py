@@ -144,14 +144,15 @@ def minimize(
     state = solver.init(objective, theta)
     iteration = 0
     while True:
-        if state.gap <= slack * tol * state.value or state.stalled:
+        exhausted = state.stalled or state.gap <= np.finfo(objective.dtype).eps * state.value
+        if exhausted or state.gap <= slack * tol * state.value:
             certificate = _certify(objective, state, rounding(state.theta), tol)
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
-            at_rounding = state.stalled or (certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap)
-            if at_rounding and objective.dtype == np.float64:
+            exhausted |= certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap
+            if exhausted and objective.dtype == np.float64:
                 return finish(state, iteration, "stalled", certificate)
-            if at_rounding:  # single precision has given all it can
+            if exhausted:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
                 state, last = solver.init(objective, state.theta), np.inf
             else:

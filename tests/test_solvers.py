@@ -1,0 +1,179 @@
+"""The solvers against each other and against dense linear algebra; the loop around them."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from luce.loss import passes
+from luce.objective import InMemory, Objective
+from luce.solvers import LBFGS, Newton, minimize
+from luce.solvers.curvature import Blocks, Product
+from luce.solvers.factor import Factor
+from luce.solvers.linesearch import Point, search
+
+
+def problem(seed=0, n=200, d=6, c=4, *, reg=1e-2, scale=1.0, weights=False, sparse=False, **options):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)) * np.geomspace(1, scale, d)
+    y = (X / np.geomspace(1, scale, d) @ rng.standard_normal((d, c)) + rng.gumbel(size=(n, c))).argmax(axis=1)
+    weight = rng.exponential(size=n) if weights else None
+    return Objective(InMemory(sp.csr_array(X) if sparse else X, y, c, weight), reg, **options)
+
+
+def dense_hessian(objective, theta):
+    """The Hessian column by column from its products, ordered like Factor's."""
+    columns = []
+    for j in range(theta.size):
+        unit = np.zeros(theta.size)
+        unit[j] = 1.0
+        direction = unit.reshape(theta.shape[::-1]).T
+        columns.append(objective.hessian_product(theta, direction).T.ravel())
+    return np.array(columns).T
+
+
+@pytest.mark.parametrize("options", [{}, {"fit_intercept": False}, {"weights": True}, {"sparse": True}])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_both_exact_solvers_find_the_same_optimum(options, scale):
+    objective = problem(scale=scale, **options)
+    fits = [
+        minimize(objective, solver, np.zeros(objective.shape), tol=1e-9, max_iter=500)
+        for solver in (Newton(), LBFGS())
+    ]
+    assert [fit.status for fit in fits] == ["converged", "converged"]
+    assert abs(fits[0].value - fits[1].value) <= fits[0].gap + fits[1].gap
+    scores = [objective.data.X @ objective.weights(fit.theta) for fit in fits]
+    # a gap of 1e-9 leaves scores uncertain by its square root
+    np.testing.assert_allclose(scores[0], scores[1], atol=3e-3)
+
+
+def test_hessian_is_the_derivative_of_the_gradient():
+    objective = problem(weights=True)
+    theta = np.random.default_rng(1).standard_normal(objective.shape)
+    direction = np.random.default_rng(2).standard_normal(objective.shape)
+    h = 1e-5
+    difference = (
+        objective.value_and_gradient(theta + h * direction)[1]
+        - objective.value_and_gradient(theta - h * direction)[1]
+    ) / (2 * h)
+    np.testing.assert_allclose(objective.hessian_product(theta, direction), difference, atol=1e-9)
+    np.testing.assert_allclose(objective.hessian(theta), dense_hessian(objective, theta), atol=1e-12)
+
+
+@pytest.mark.parametrize("reg", [1e-2, 0.0])
+def test_factor_solves_the_newton_system(reg):
+    objective = problem(reg=reg)
+    theta = 0.3 * np.random.default_rng(1).standard_normal(objective.shape)
+    if reg:
+        theta -= theta.mean(axis=1, keepdims=True)
+    _, gradient = objective.value_and_gradient(theta)
+    step = Factor(objective, theta).solve(gradient)
+    np.testing.assert_allclose(objective.hessian_product(theta, step), gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_product_of_curvatures_is_exact_where_all_samples_have_the_same_probabilities(fit_intercept):
+    objective = problem(fit_intercept=fit_intercept)
+    theta = np.zeros(objective.shape)
+    if fit_intercept:
+        theta[-1] = np.log([0.1, 0.2, 0.3, 0.4])
+    inverse = Product.of(objective).inverse(objective, objective.class_curvature(theta))
+    step = np.random.default_rng(3).standard_normal(objective.shape)
+    step -= step.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(inverse(objective.hessian_product(theta, step)), step, atol=1e-9)
+
+
+def test_blocks_are_the_blocks_of_the_hessian():
+    objective = problem(n=50)
+    theta = 0.5 * np.random.default_rng(1).standard_normal(objective.shape)
+    H = objective.hessian(theta).reshape(4, 7, 4, 7)
+    grams = objective.class_grams(theta, np.zeros(4))  # nothing is rare enough to be drawn
+    grams[:, np.arange(6), np.arange(6)] += objective.reg
+    for k in range(4):
+        np.testing.assert_allclose(grams[k], H[k, :, k], atol=1e-12)
+
+
+def test_rows_drawn_for_a_block_are_right_on_average():
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((200_000, 3)), rng.standard_normal((3, 4))
+    everything = passes.class_grams(W, None, np.zeros(4), X, None)
+    drawn = passes.class_grams(W, None, np.full(4, 0.5), X, None)
+    # about 50,000 rows a class are drawn: a relative error of one over the root of that, twice for the spread
+    np.testing.assert_allclose(drawn, everything, atol=0.02 * np.abs(everything).max())
+
+
+def test_blocks_inverse_is_that_of_the_blocks_among_steps_that_sum_to_zero():
+    objective = problem(n=100, d=5)
+    theta = 0.5 * np.random.default_rng(1).standard_normal(objective.shape)
+    blocks = Blocks(objective, theta, np.zeros((4, 4)))
+    grams = objective.class_grams(theta, np.zeros(4))
+    grams[:, np.arange(5), np.arange(5)] += objective.reg
+    gradient = np.random.default_rng(2).standard_normal(objective.shape)
+    gradient -= gradient.mean(axis=1, keepdims=True)
+    # minimise sum_k v_k.H_k.v_k/2 - g_k.v_k under sum_k v_k = 0, by its optimality conditions
+    n, size = 4, 6
+    K = np.zeros(((n + 1) * size, (n + 1) * size))
+    for k in range(n):
+        at = slice(k * size, (k + 1) * size)
+        K[at, at] = grams[k]
+        K[at, -size:] = K[-size:, at] = np.eye(size)
+    right = np.append(gradient.T.ravel(), np.zeros(size))
+    expected = np.linalg.solve(K, right)[: n * size].reshape(n, size).T
+    # single precision, and 1e-7 of the diagonal added
+    np.testing.assert_allclose(blocks.inverse(gradient), expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_line_search_doubles_and_shortens():
+    objective = problem()
+    start = Point(np.zeros(objective.shape), *objective.value_and_gradient(np.zeros(objective.shape)))
+    for length in (1e-4, 1.0, 1e4):
+        point = search(objective, start, -length * start.gradient)
+        assert point.value < start.value
+        slope = np.vdot(start.gradient, -start.gradient)
+        assert np.vdot(point.gradient, -start.gradient) >= 0.9 * slope
+    assert search(objective, start, start.gradient) is None
+
+
+def test_single_precision_is_polished_in_double():
+    objective = problem(scale=100.0).in_dtype(np.float32)
+    fit = minimize(objective, LBFGS(), np.zeros(objective.shape), tol=1e-10, max_iter=500)
+    assert fit.status == "converged"
+    assert fit.gap <= 1e-10 * fit.value
+
+
+def test_what_rounding_does_not_allow_is_said():
+    objective = problem()
+    fit = minimize(objective, Newton(), np.zeros(objective.shape), tol=0.0, max_iter=100)
+    assert fit.status == "stalled"
+    assert 0 < fit.gap < 1e-11 * fit.value
+
+
+def test_callbacks_see_every_iteration_and_can_end_the_fit():
+    objective = problem()
+    seen = []
+
+    def stop_at_three(progress):
+        seen.append(progress)
+        return progress.iteration == 3
+
+    fit = minimize(
+        objective, LBFGS(), np.zeros(objective.shape), tol=1e-12, max_iter=50, callbacks=[stop_at_three]
+    )
+    assert fit.status == "stopped"
+    assert [p.iteration for p in seen] == [1, 2, 3, 3]
+    assert [p.certified for p in seen] == [False, False, False, True]
+    assert all(a.loss >= b.loss and a.passes <= b.passes for a, b in zip(seen, seen[1:], strict=False))
+
+
+def test_separable_without_a_penalty_ends():
+    X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    for solver in (Newton(), LBFGS()):
+        objective = Objective(InMemory(X, np.array([0, 0, 0, 1, 1, 1]), 2), 0.0)
+        fit = minimize(objective, solver, np.zeros(objective.shape), tol=1e-4, max_iter=500)
+        assert fit.status == "separable"
+        assert fit.gap <= 1e-4
+
+
+def test_no_penalty_and_no_separation_is_proven_by_self_concordance():
+    objective = problem(reg=0.0)
+    fit = minimize(objective, Newton(), np.zeros(objective.shape), tol=1e-8, max_iter=100)
+    assert fit.status == "converged"
