@@ -21,11 +21,12 @@ mpmath.mp.dps = 50
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """A kind of number: how arrays of it are made, and its exp and log."""
+    """A kind of number: how arrays of it are made, and its functions."""
 
     array: Callable[[Any], np.ndarray]
     exp: Callable[[np.ndarray], np.ndarray]
     log: Callable[[np.ndarray], np.ndarray]
+    log1p: Callable[[np.ndarray], np.ndarray]
     epsilon: float
 
 
@@ -40,16 +41,21 @@ def _decimals(a: Any) -> np.ndarray:
     )
 
 
-LONG = Arithmetic(_longdoubles, np.exp, np.log, float(np.finfo(np.longdouble).eps))
-EXACT = Arithmetic(
-    _decimals, np.frompyfunc(mpmath.exp, 1, 1), np.frompyfunc(mpmath.log, 1, 1), float(mpmath.mp.eps)
-)
+def _each(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    return np.frompyfunc(function, 1, 1)
+
+
+LONG = Arithmetic(_longdoubles, np.exp, np.log, np.log1p, float(np.finfo(np.longdouble).eps))
+EXACT = Arithmetic(_decimals, _each(mpmath.exp), _each(mpmath.log), _each(mpmath.log1p), float(mpmath.mp.eps))
 
 
 def log_softmax(Z: np.ndarray, kind: Arithmetic = LONG) -> np.ndarray:
-    """Log-probabilities row by row, by the shifted log-sum-exp."""
-    shifted = Z - Z.max(axis=1)[:, None]
-    return shifted - kind.log(kind.exp(shifted).sum(axis=1))[:, None]
+    """Log-probabilities row by row; log1p keeps the digits of those that are near zero."""
+    rows, top = np.arange(len(Z)), Z.argmax(axis=1)
+    shifted = Z - Z[rows, top][:, None]
+    others = kind.exp(shifted)
+    others[rows, top] = others[rows, top] * 0
+    return shifted - kind.log1p(others.sum(axis=1))[:, None]
 
 
 def targets(y: Any, n_classes: int, smoothing: float = 0.0) -> np.ndarray:
@@ -81,14 +87,15 @@ def softmax_loss(
 
 def _solve(H: np.ndarray, g: np.ndarray) -> np.ndarray:
     """``H^-1 g`` for positive definite H in any arithmetic: Cholesky after scaling the diagonal to one."""
-    scale = np.array([1 / h ** type(h)(0.5) for h in H.diagonal()])
+    scale = np.array([1 / h ** type(h)(0.5) if h > 0 else h * 0 for h in H.diagonal()])
     L = H * scale[:, None] * scale[None, :]
     x = g * scale
     n = len(x)
     for j in range(n):
         # A direction whose curvature is lost in rounding is left out.
-        pivot = L[j, j] if L[j, j] > 0 else L[j, j] * 0 + 1e60
-        L[j:, j] = L[j:, j] / pivot ** type(pivot)(0.5)
+        root = (L[j, j] if L[j, j] > 0 else L[j, j] * 0 + 1e60) ** type(L[j, j])(0.5)
+        L[j + 1 :, j] = L[j + 1 :, j] / root
+        L[j, j] = root
         L[j + 1 :, j + 1 :] = L[j + 1 :, j + 1 :] - L[j + 1 :, j, None] * L[None, j + 1 :, j]
     for j in range(n):
         x[j] = (x[j] - L[j, :j] @ x[:j]) / L[j, j]
@@ -107,14 +114,14 @@ def newton(f: Callable, start: np.ndarray, kind: Arithmetic, max_iter: int = 300
         value, g, H = f(x, True)
         step = _solve(H, -g)
         slope = step @ g
-        if -slope <= 4 * kind.epsilon * abs(value):
-            return x
         t = slope * 0 + 1
-        while (trial := f(x + t * step)) is None or trial > value + t * slope / 10:
+        while not ((trial := f(x + t * step)) is not None and trial <= value + t * slope / 10):
             t = t / 2
-            if t < kind.epsilon:
+            if -t * slope <= kind.epsilon * abs(value):
                 return x
         x = x + t * step
+        if -slope <= 4 * kind.epsilon * abs(value):
+            return x
     return x
 
 
