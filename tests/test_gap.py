@@ -193,12 +193,13 @@ def test_certificate_at_any_point_along_any_direction(kind):
                 assert true <= gap + slack, f"seed {seed}, distance {distance}, direction {direction}"
 
 
-@pytest.mark.parametrize("size", [1e20, 1e154, 1e300, -1e308, np.inf])
+@pytest.mark.parametrize("size", [1e20, 1e154, -1e300, np.inf])
 def test_certificate_along_an_endless_direction(size):
     objective, problem = objective_and_problem(trial("plain", 1, 40, 4, 4))
     theta = theta_of(objective, problem.optimum() * 2)
     value = problem.value(theta_flat(problem, theta))
-    gap = certify(objective, theta, np.full(theta.shape, size) * np.arange(theta.shape[1])).gap
+    direction = np.where(np.arange(theta.shape[1]) == 1, size, np.ones(theta.shape))
+    gap = certify(objective, theta, direction).gap
     assert value - problem.value(problem.optimum()) <= gap <= value * (1 + 1e-12)
 
 
