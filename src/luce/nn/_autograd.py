@@ -2,25 +2,46 @@
 
 The operators are opaque to the compiler, so a compiled model holds one node for the whole stream of tiles;
 without the compiler they would only cost time and are passed by. Kernels for a kind of device are slotted in
-as another pair of functions in `BACKENDS`.
+as another module in `BACKENDS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from luce.nn import _tiles
 from luce.nn._geometry import accumulator
-from luce.nn._problem import Gradients, Needs, Options, Problem, check_targets, empty_gradients
+from luce.nn._problem import (
+    Gradients,
+    Needs,
+    Options,
+    Problem,
+    check_targets,
+    empty_gradients,
+    weight_gradient_dtype,
+)
 
-Forward = Callable[[Problem, Options, Needs], tuple[Tensor, Tensor, Gradients]]
-Backward = Callable[[Problem, Options, Needs, Tensor], Gradients]
-BACKENDS: dict[str, tuple[Forward, Backward]] = {}  # by device type; plain PyTorch tiles serve all others
-TILES = (_tiles.forward, _tiles.backward)
+# Modules with kernels, by device type, imported at first use; plain PyTorch tiles serve all others.
+BACKENDS: dict[str, str] = {}
+if find_spec("triton") is not None and hasattr(torch.ops.aten.addmm, "dtype_out"):  # PyTorch 2.8
+    BACKENDS["cuda"] = "luce.nn._triton"
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # Gradients, as the operators spell it
+
+
+def backend(p: Problem) -> ModuleType:
+    """The module whose `forward` and `backward` serve the device that p lies on."""
+    return import_module(BACKENDS.get(p.x.device.type, "luce.nn._tiles"))
+
+
+def _fake_gradients(p: Problem, options: Options, needs: Needs) -> Gradients:
+    kernels = p.x.device.type in BACKENDS
+    dtype = accumulator(p.x.dtype)
+    return empty_gradients(p, needs, dtype, weight_gradient_dtype(p, options) if kernels else None)
 
 
 @torch.library.custom_op("luce::stream_forward", mutates_args=())
@@ -31,22 +52,23 @@ def stream_forward(
     negatives: str,
     constants: Sequence[float],
     binary: Sequence[float],
+    product: torch.dtype,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss."""
-    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
+    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary, product)
     check_targets(p, options)
     with torch.autocast(p.x.device.type, enabled=False):
-        loss, lse, gradients = BACKENDS.get(p.x.device.type, TILES)[0](p, options, Needs(*needs))
+        loss, lse, gradients = backend(p).forward(p, options, Needs(*needs))
     return loss, lse, *gradients
 
 
 @stream_forward.register_fake
-def _(tensors, numbers, normalize, negatives, constants, binary, needs):  # type: ignore[no-untyped-def]
-    p = Problem(*tensors)
-    dtype = accumulator(p.x.dtype)
-    rows = [p.x.new_empty(len(p.x), dtype=dtype) for _ in range(2)]
-    return *rows, *empty_gradients(p, Needs(*needs), dtype)
+def _(tensors, *settings_and_needs):  # type: ignore[no-untyped-def]
+    *settings, needs = settings_and_needs
+    p, options = unpack(tensors, *settings)
+    rows = [p.x.new_empty(len(p.x), dtype=accumulator(p.x.dtype)) for _ in range(2)]
+    return *rows, *_fake_gradients(p, options, Needs(*needs))
 
 
 @torch.library.custom_op("luce::stream_backward", mutates_args=())
@@ -57,19 +79,21 @@ def stream_backward(
     negatives: str,
     constants: Sequence[float],
     binary: Sequence[float],
+    product: torch.dtype,
     needs: Sequence[bool],
     lse: Tensor,
 ) -> Parts:
     """The gradients of the summed loss, from the log-sum-exp of every row."""
-    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary)
+    p, options = unpack(tensors, numbers, normalize, negatives, constants, binary, product)
     with torch.autocast(p.x.device.type, enabled=False):
-        return BACKENDS.get(p.x.device.type, TILES)[1](p, options, Needs(*needs), lse)
+        return backend(p).backward(p, options, Needs(*needs), lse)
 
 
 @stream_backward.register_fake
-def _(tensors, numbers, normalize, negatives, constants, binary, needs, lse):  # type: ignore[no-untyped-def]
-    p = Problem(*tensors)
-    return empty_gradients(p, Needs(*needs), accumulator(p.x.dtype))
+def _(tensors, *settings_and_needs):  # type: ignore[no-untyped-def]
+    *settings, needs, _lse = settings_and_needs
+    p, options = unpack(tensors, *settings)
+    return _fake_gradients(p, options, Needs(*needs))
 
 
 def pack(p: Problem, options: Options) -> tuple[Any, ...]:
@@ -82,6 +106,7 @@ def pack(p: Problem, options: Options) -> tuple[Any, ...]:
         options.negatives,
         list(options.constants),
         list(options.binary),
+        options.product,
     )
 
 
@@ -92,17 +117,19 @@ def unpack(
     negatives: str,
     constants: Sequence[float],
     binary: Sequence[float],
+    product: torch.dtype,
 ) -> tuple[Problem, Options]:
     """What `pack` packed."""
     p = Problem(*tensors)  # type: ignore[arg-type]
-    return p, Options(int(numbers[0]), numbers[1], normalize, negatives, tuple(constants), tuple(binary))
+    ignore_index, softcap = int(numbers[0]), numbers[1]
+    return p, Options(ignore_index, softcap, normalize, negatives, tuple(constants), tuple(binary), product)
 
 
 def stream(p: Problem, options: Options, needs: Needs) -> tuple[Tensor, Tensor, Gradients]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss, by the device's backend."""
     if not torch.compiler.is_compiling():
         check_targets(p, options)
-        return BACKENDS.get(p.x.device.type, TILES)[0](p, options, needs)
+        return backend(p).forward(p, options, needs)
     loss, lse, *parts = stream_forward(*pack(p, options), list(needs))
     return loss, lse, Gradients(*parts)
 
@@ -111,7 +138,7 @@ def stream_again(p: Problem, options: Options, needs: Needs, lse: Tensor) -> Gra
     """The gradients of the summed loss, from the log-sum-exp of every row."""
     if not torch.compiler.is_compiling():
         with torch.autocast(p.x.device.type, enabled=False):
-            return BACKENDS.get(p.x.device.type, TILES)[1](p, options, needs, lse)
+            return backend(p).backward(p, options, needs, lse)
     return Gradients(*stream_backward(*pack(p, options), list(needs), lse))
 
 

@@ -71,6 +71,7 @@ class Options(NamedTuple):
     negatives: str = ""  # f, by its name in `luce.nn.margins._negatives.NEGATIVES`; empty: the identity
     constants: tuple[float, ...] = ()  # of f
     binary: tuple[float, ...] = ()  # (positive, negative); empty: softmax
+    product: torch.dtype = torch.float32  # operands' on a device that has products of half precision
 
 
 class Needs(NamedTuple):
@@ -104,12 +105,29 @@ def check_targets(p: Problem, options: Options) -> None:
         )
 
 
-def empty_gradients(p: Problem, needs: Needs, dtype: torch.dtype) -> Gradients:
+def empty_gradients(
+    p: Problem, needs: Needs, dtype: torch.dtype, weight_dtype: torch.dtype | None = None
+) -> Gradients:
     """Uninitialised room for the gradients that are wanted."""
 
-    def room(wanted: bool, like: Tensor | None) -> Tensor:
+    def room(wanted: bool, like: Tensor | None, dtype: torch.dtype = dtype) -> Tensor:
         return p.x.new_empty(like.shape if wanted and like is not None else (0,), dtype=dtype)
 
     return Gradients(
-        room(needs.x, p.x), room(needs.weight, p.weight), room(needs.bias, p.bias), room(needs.phi, p.phi)
+        room(needs.x, p.x),
+        room(needs.weight, p.weight, weight_dtype or dtype),
+        room(needs.bias, p.bias),
+        room(needs.phi, p.phi),
+    )
+
+
+def weight_gradient_dtype(p: Problem, options: Options) -> torch.dtype:
+    """The dtype of a weight gradient whose every row is summed up in one go: the weight's own.
+
+    Except where the length of the target's vector moves phi: then many more small parts are yet to be added.
+    """
+    return (
+        p.weight.dtype
+        if p.phi is None or options.normalize
+        else torch.promote_types(p.weight.dtype, torch.float32)
     )

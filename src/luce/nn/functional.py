@@ -90,7 +90,11 @@ def linear_cross_entropy(
     >>> linear_cross_entropy(x, w, torch.tensor([0, 1]), margin=CosFace(m=0.5, s=2.0))
     tensor(0.7437, grad_fn=<WhereBackward0>)
     """
-    with torch.autocast(input.device.type, enabled=False):
+    product = torch.promote_types(input.dtype, weight.dtype)
+    device = input.device.type
+    if torch.is_autocast_enabled(device) and product != torch.float64:
+        product = torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
         _check(
             input, weight, target, bias, margin, class_weight, label_smoothing, z_loss, softcap, logit_bias
         )
@@ -105,7 +109,7 @@ def linear_cross_entropy(
         omega = None if class_weight is None else class_weight.detach().to(dtype)
         rows = _row_coefficients(y, counted, n_classes, omega, label_smoothing, z_loss, reduction, dtype)
 
-        options = Options(ignore_index, softcap or 0.0)
+        options = Options(ignore_index, softcap or 0.0, product=product)
         applied = _Applied(x)
         if margin is not None:
             applied = _apply(margin, x, weight, y, counted)
