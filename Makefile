@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/luce/_native/*.cpp src/luce/_native/*.hpp)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench sanitize clean
 demo: $(VENV)/.installed
 	$(BIN)/luce fit digits -o digits.luce
 
@@ -19,6 +19,18 @@ check: $(VENV)/.test $(VENV)/.check
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
+
+# The kernels under the address and undefined-behaviour sanitizers, in an environment of their own that
+# borrows everything but luce from .venv.
+SANITIZED := build/sanitize
+PRELOADED := $(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libubsan.so)
+sanitize: $(VENV)/.test
+	$(PYTHON) -m venv $(SANITIZED)
+	echo $(CURDIR)/$(VENV)/lib/python*/site-packages > $$(echo $(SANITIZED)/lib/python*/site-packages)/borrowed.pth
+	$(SANITIZED)/bin/pip install --quiet --no-deps --force-reinstall . \
+	  -C cmake.define.LUCE_SANITIZE=ON -C build-dir=build/sanitize-objects
+	LD_PRELOAD="$(PRELOADED)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(SANITIZED)/bin/python -m pytest tests/test_kernels.py -k "not memory and not oversubscribe"
 
 clean:
 	rm -rf $(VENV) build dist
