@@ -131,6 +131,7 @@ def test_larger_problems(kind, solver):
     assert reached[1e-8] >= 4 or kind == "float32"  # whose coefficients may have no point so near
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_the_objective(kind):
     """`loss_` is F at the fitted coefficients, to the rounding of the scores."""
