@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from luce.solvers.certificate import Inverse
 from luce.solvers.curvature import Blocks, Product
 from luce.solvers.driver import State
 from luce.solvers.linesearch import Point, search
+
+Pair: TypeAlias = tuple[Array, Array]  # a step and the difference that it made to the gradient
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,30 @@ class LBFGS:
         if objective.reg > 0:
             theta = theta - theta.mean(axis=1, keepdims=True)  # what all classes share only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
-        memory: dict[str, Any] = {"gradient": point.gradient, "pairs": [], "count": 0}
+        memory: dict[str, Any] = {"gradient": point.gradient, "reg": objective.reg, "pairs": [], "count": 0}
         state = State(theta, point.value, memory=memory)
         _refresh(objective, state)
+        return state
+
+    def resume(self, objective: Objective, state: State) -> State:
+        """Return a state under another penalty, at the same theta: it costs no gradient.
+
+        A penalty changes the gradient by a multiple of the weights and a pair's difference by one of its
+        step, so all that was learnt stays true.
+        """
+        more = objective.reg - state.memory["reg"]
+        weights = objective.weights(state.theta)
+        gradient = state.memory["gradient"].copy()
+        objective.weights(gradient)[...] += more * weights
+        memory = {**state.memory, "gradient": gradient, "reg": objective.reg, "count": 0}
+        memory["pairs"] = _under(objective, state.memory["pairs"], more, state.value)
+        value = state.value + 0.5 * more * float(np.vdot(weights, weights))
+        state = State(state.theta, value, memory=memory)
+        if memory["blocks"]:
+            memory["due"] = max(10.0, Blocks.cost(objective))
+            state.inverse = _inverse(memory)
+        else:
+            _refresh(objective, state)
         return state
 
     def step(self, objective: Objective, state: State) -> State:
@@ -71,6 +94,24 @@ def _room(history: int, size: int) -> int:
     return int(np.clip(100_000_000 // size, 3, history))
 
 
+def _under(objective: Objective, pairs: list[Pair], more: float, loss: float) -> list[Pair]:
+    """Return the pairs under a penalty stronger by `more`, but for those that are mostly rounding.
+
+    The loss's part of y is a difference of two means of x (p - y), whose terms are about as large as the loss.
+    """
+    size = float(np.sqrt(objective.moments()[1].sum() + objective.fit_intercept))
+    noise = 10 * float(np.finfo(objective.dtype).eps) * loss * size
+    moved = []
+    for s, y in pairs:
+        weights = objective.weights(s)
+        y = y.copy()
+        objective.weights(y)[...] += more * weights
+        curvature = float(np.vdot(s, y)) - objective.reg * float(np.vdot(weights, weights))
+        if curvature > noise * float(np.linalg.norm(s)):
+            moved.append((s, y))
+    return moved
+
+
 def _refresh(objective: Objective, state: State) -> None:
     """Look at the curvature at this point, and say after which iteration to look again."""
     memory, count = state.memory, state.memory["count"]
@@ -78,7 +119,8 @@ def _refresh(objective: Objective, state: State) -> None:
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
     A = sample.class_curvature(state.theta)
     worth = max(10.0, Blocks.cost(objective))  # iterations before blocks pay for themselves
-    if count >= worth:
+    memory["blocks"] = count >= worth
+    if memory["blocks"]:
         memory["start"] = Blocks(objective, state.theta, A).inverse
     else:
         memory["start"] = Product.of(objective).inverse(objective, A)
