@@ -8,8 +8,7 @@ as another module in `BACKENDS`.
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -33,9 +32,19 @@ if find_spec("triton") is not None and hasattr(torch.ops.aten.addmm, "dtype_out"
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # Gradients, as the operators spell it
 
 
-def backend(p: Problem) -> ModuleType:
-    """The module whose `forward` and `backward` serve the device that p lies on."""
-    return import_module(BACKENDS.get(p.x.device.type, "luce.nn._tiles"))
+class Backend(Protocol):
+    """What a backend's module holds."""
+
+    def forward(self, p: Problem, options: Options, needs: Needs, /) -> tuple[Tensor, Tensor, Gradients]:
+        """Loss (N,), log-sum-exp (N,) and the gradients of the summed loss."""
+
+    def backward(self, p: Problem, options: Options, needs: Needs, lse: Tensor, /) -> Gradients:
+        """Gradients of the summed loss once the log-sum-exp is known."""
+
+
+def backend(p: Problem) -> Backend:
+    """The module that serves the device on which p lies."""
+    return cast(Backend, import_module(BACKENDS.get(p.x.device.type, "luce.nn._tiles")))
 
 
 def _fake_gradients(p: Problem, options: Options, needs: Needs) -> Gradients:

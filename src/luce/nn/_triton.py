@@ -35,7 +35,7 @@ def forward(p: Problem, options: Options, needs: Needs) -> tuple[Tensor, Tensor,
     if not _has_kernel(p, options):
         loss, lse, gradients = _tiles.forward(p, options, needs)
         return loss, lse, _in_final_dtype(gradients, p, options)
-    with torch.cuda.device_of(p.x):
+    with torch.cuda.device_of(p.x):  # type: ignore[no-untyped-call]
         call = _Call(p, options)
         loss, lse = call.loss()
         return loss, lse, call.gradients(needs, lse)
@@ -45,7 +45,7 @@ def backward(p: Problem, options: Options, needs: Needs, lse: Tensor) -> Gradien
     """Gradients of the summed loss once the log-sum-exp is known."""
     if not _has_kernel(p, options):
         return _in_final_dtype(_tiles.backward(p, options, needs, lse), p, options)
-    with torch.cuda.device_of(p.x):
+    with torch.cuda.device_of(p.x):  # type: ignore[no-untyped-call]
         return _Call(p, options).gradients(needs, lse)
 
 

@@ -5,6 +5,9 @@ its option off when the kernel is compiled, as do the settings in capitals. Sums
 every number is written by exactly one program, so runs repeat bit for bit.
 """
 
+# Kernels have pointers and tensors of the device for arguments, which Python's types do not describe.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+
 import triton
 import triton.language as tl
 from triton.knobs import runtime
