@@ -33,10 +33,14 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Certificate:
-    """The value of the objective at a point, and a proven bound on how far above the optimum it is."""
+    """The value of the objective at a point, and a proven bound on how far above the optimum it is.
+
+    The direction is the one that the bound was proven along: a step along it nearly always leads further down.
+    """
 
     value: float
     gap: float
+    direction: Array | None = None
 
 
 def certify(
@@ -65,30 +69,50 @@ def certify(
     Certificate
     """
     objective = objective.in_dtype(np.float64)
-    value, gradient = objective.value_and_gradient(theta)
-    loss = value - objective.smooth_penalty(theta)
-    value += objective.rough_penalty(theta)
-    if not (np.isfinite(value) and np.isfinite(gradient).all()):
-        return Certificate(value, np.inf)
-    noise = _Noise(objective, theta, loss)
-    pull = _without_penalty(objective, gradient, theta)
-    gap = _gap(objective, theta, loss, pull, 0.0, noise.of())
-    if gap > target * value and direction is not None and np.isfinite(direction).all():
-        product = objective.hessian_product(theta, direction)
-        if inverse is not None and objective.reg > 0 and objective.l1 == 0:
-            direction, product = _improve(
-                objective, theta, gradient, direction, product, inverse, 0.8 * target * value
-            )
-        if objective.fit_intercept:
-            direction, product = _settle_intercept(objective, theta, gradient, direction, product)
-        divergence, least = objective.divergence(theta, direction)
-        step = 1.0
-        if least < -1.0:  # q would be negative somewhere: go only as far as it is a distribution
-            step = 0.999 / -least
-            divergence, _ = objective.divergence(theta, direction, step)
-        moved = pull + step * _without_penalty(objective, product, direction)
-        gap = min(gap, _gap(objective, theta, loss, moved, divergence, noise.of(direction)))
-    return Certificate(value, min(gap, value))  # neither the loss nor the penalty is ever negative
+    with np.errstate(over="ignore", invalid="ignore"):  # far from the optimum a bound may well be infinite
+        value, gradient = objective.value_and_gradient(theta)
+        loss = value - objective.smooth_penalty(theta)
+        rough = objective.rough_penalty(theta)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return Certificate(value + rough, np.inf)
+        noise = _Noise(objective, theta, loss)
+        pull = _without_penalty(objective, gradient, theta)
+        gap = _gap(objective, theta, loss, pull, 0.0, noise)
+        goal = target * (value + rough)
+        used = None
+        if gap > goal and direction is not None and np.isfinite(direction).all():
+            product = objective.hessian_product(theta, direction)
+            if inverse is not None and objective.reg > 0 and objective.l1 == 0:
+                direction, product = _improve(objective, theta, gradient, direction, product, inverse, goal)
+            likely = expect(objective, theta, value, gradient, direction, product)
+            if objective.fit_intercept and not likely <= 0.9 * goal:
+                direction, product = _settle_intercept(objective, theta, gradient, direction, product)
+            divergence, least = objective.divergence(theta, direction)
+            step = 1.0
+            if least < -1.0:  # q would be negative somewhere: go only as far as it is a distribution
+                step = 0.999 / -least
+                divergence, _ = objective.divergence(theta, direction, step)
+            moved = pull + step * _without_penalty(objective, product, direction)
+            noise.move(direction)
+            gap = _least(gap, _gap(objective, theta, loss, moved, divergence, noise))
+            used = direction
+        # neither the loss nor the penalty is ever negative
+        return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
+
+
+def carry(objective: Objective, certificate: Certificate, theta: Array) -> Certificate:
+    """Bound F - F* at another point by the optimum's lower bound that a certificate implies: half a pass."""
+    objective = objective.in_dtype(np.float64)
+    smooth = objective.value(theta)
+    value = smooth + objective.rough_penalty(theta)
+    noise = _Noise(objective, theta, smooth - objective.smooth_penalty(theta))
+    rounding = 2 * noise.of_value + 8 * _EPS * abs(certificate.value)
+    gap = value - (certificate.value - certificate.gap) + rounding
+    return Certificate(value, gap if np.isfinite(gap) else np.inf)
+
+
+def _least(gap: float, ceiling: float) -> float:
+    return gap if gap < ceiling else ceiling  # also where gap is NaN
 
 
 def expect(
@@ -102,7 +126,9 @@ def expect(
     pull = _without_penalty(objective, product, direction)
     divergence = 0.5 * float(np.vdot(direction, pull))
     moved = _without_penalty(objective, gradient, theta) + pull
-    return _gap(objective, theta, loss, moved, divergence, _Noise(objective, theta, loss).of(direction))
+    noise = _Noise(objective, theta, loss)
+    noise.move(direction)
+    return _gap(objective, theta, loss, moved, divergence, noise)
 
 
 def _improve(
@@ -119,12 +145,16 @@ def _improve(
     To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the loss's part
     of the Hessian. It swings along the iterates of conjugate gradients; the combination with the best so far
     that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no product.
+    What is left in the intercept counts as what settling it will add to the weights' residual.
     """
     reg = objective.reg
     best, best_pull = direction, _without_penalty(objective, product, direction)
+    size = np.ones((objective.shape[0], 1))
+    if objective.fit_intercept:
+        size[-1] = np.linalg.norm(np.sqrt(objective.moments()[1]))
 
     def bound(d: Array, pull: Array) -> float:
-        residual = objective.weights(gradient + pull)
+        residual = size * (gradient + pull)
         return 0.5 * float(np.vdot(d, pull)) + float(np.vdot(residual, residual)) / (2 * reg)
 
     residual = gradient + product
@@ -133,7 +163,8 @@ def _improve(
     along = -z
     reached = bound(best, best_pull)
     for _ in range(_MAX_PRODUCTS):
-        if reached <= target or not rz > 0:
+        sure = -float(np.vdot(direction, gradient + product / 2))  # the true gap is no less, to second order
+        if reached <= 0.8 * target or sure > target or not rz > 0:
             break
         H_along = objective.hessian_product(theta, along)
         curvature = float(np.vdot(along, H_along))
@@ -144,7 +175,7 @@ def _improve(
         residual = gradient + product
         pull = _without_penalty(objective, product, direction)
         delta, delta_pull = direction - best, pull - best_pull
-        over, now = objective.weights(delta_pull), objective.weights(gradient + best_pull)
+        over, now = size * delta_pull, size * (gradient + best_pull)
         square = float(np.vdot(delta, delta_pull)) + float(np.vdot(over, over)) / reg
         slope = float(np.vdot(best, delta_pull)) + float(np.vdot(over, now)) / reg
         if square > 0:
@@ -175,25 +206,34 @@ def _without_penalty(objective: Objective, gradient: Array, theta: Array) -> Arr
 
 
 class _Noise:
-    """What rounding may have done to sums over the data: to scores (relative to p) and to gradients."""
+    """What rounding may have done to sums over the data.
+
+    The dual point q is whatever distribution was computed, so the errors of scores come in through its divergence
+    from the true p alone, squared; its G carries those of products and sums, not those of scores.
+    """
 
     def __init__(self, objective: Objective, theta: Array, loss: float) -> None:
-        self.objective = objective
-        self.unit = (16 + np.sqrt(objective.data.n_features)) * _EPS
+        self._objective = objective
+        unit = (16 + np.sqrt(objective.data.n_features)) * _EPS
+        summed = (16 + np.sqrt(objective.data.n_samples)) * _EPS
+        unsettled = min(1.0, 2 * max(loss, 0.0))  # bounds mean |p - y|, and mean p (1 - p)
         self.scale = np.sqrt(objective.moments()[1])  # root mean square of each feature
-        self.scores = self._spread(theta)
-        self.unsettled = min(1.0, 2 * loss)  # mean p (1 - p) is no more: a sure p hardly moves with its score
+        scores = self._spread(theta)
+        self.of_value = unit * (1.0 + scores * unsettled) + summed * unsettled  # and of the gradient's x (p - y)
+        self.of_probabilities = unit * (1.0 + scores)  # relative, in each sample
+        self.of_means = unit + summed * unsettled  # of the mean q
+        self.of_gradients = (unit + summed * np.sqrt(unsettled)) * self.scale
 
     def _spread(self, theta: Array) -> float:
-        size = np.abs(self.objective.weights(theta)).max(axis=1, initial=0.0)
-        intercept = np.abs(theta[-1]).max() if self.objective.fit_intercept else 0.0
+        size = np.abs(self._objective.weights(theta)).max(axis=1, initial=0.0)
+        intercept = np.abs(theta[-1]).max() if self._objective.fit_intercept else 0.0
         return float(self.scale @ size + intercept)
 
-    def of(self, direction: Array | None = None) -> tuple[float, Array]:
-        """Return the error of the mean probabilities and that of each feature's gradient."""
-        moved = 1.0 if direction is None else 1.0 + self._spread(direction)
-        error = self.unit * (1.0 + self.scores * self.unsettled) * moved
-        return error, error * self.scale
+    def move(self, direction: Array) -> None:
+        """Count in what the move of q along a direction adds."""
+        more = 1.0 + self._spread(direction)
+        self.of_means *= more
+        self.of_gradients = more * self.of_gradients
 
 
 def _gap(
@@ -202,14 +242,14 @@ def _gap(
     loss: float,
     gradient: Array,
     divergence: float,
-    noise: tuple[float, Array],
+    noise: _Noise,
 ) -> float:
     """Return the bound for a dual point of this divergence from p, gradient the mean of [x, 1] (q - y)."""
-    relative, absolute = noise
-    divergence = (np.sqrt(max(divergence, 0.0)) + 2 * relative) ** 2
+    absolute = noise.of_gradients
+    divergence = np.square(np.sqrt(max(divergence, 0.0)) + 2 * noise.of_probabilities)
     W, G = objective.weights(theta), objective.weights(gradient)
     if objective.fit_intercept:
-        mix, mixed, distance = _balance(objective, theta, loss, gradient[-1], relative)
+        mix, mixed, distance = _balance(objective, theta, loss, gradient[-1], noise.of_means)
         divergence = (1 - mix) * divergence + mix * distance
         G = (1 - mix) * G + mix * mixed
     reg, l1 = objective.reg, objective.l1
@@ -217,7 +257,7 @@ def _gap(
         # R*(-G) is taken at V; what R(W) + R*(-G) + <W, G> comes to, without differences of large numbers
         V = -np.sign(G) * np.maximum(np.abs(G) - l1, 0.0) / reg
         away = float(np.linalg.norm(W - V) + np.linalg.norm(absolute) * np.sqrt(W.shape[1]) / reg)
-        bracket = 0.5 * reg * away**2
+        bracket = 0.5 * reg * np.square(away)
         residual = reg * V + G
     else:
         # R* is infinite where |G| > l1. The labels' own G is zero: mixing q with them brings G into bounds
@@ -254,8 +294,8 @@ def _balance(
     return mix, np.outer(mean_x, t) - mean_xt, max(distance, 0.0)
 
 
-def certify_unpenalised(objective: Objective, theta: Array) -> Certificate:
-    """Bound F(theta) - F* where there is no penalty, from the curvature at theta (small problems).
+def certify_locally(objective: Objective, theta: Array) -> Certificate:
+    """Bound F(theta) - F* from the curvature at theta, for small problems with little penalty or none.
 
     The loss is generalised self-concordant: along a step whose scores differ by at most r between the classes
     of any sample, the Hessian falls by no more than exp(-r) (Bach, 2010). With the Newton decrement
@@ -265,13 +305,13 @@ def certify_unpenalised(objective: Objective, theta: Array) -> Certificate:
     """
     objective = objective.in_dtype(np.float64)
     value, gradient = objective.value_and_gradient(theta)
-    known = Certificate(value, value)
+    noise = _Noise(objective, theta, value - objective.smooth_penalty(theta))
+    known = Certificate(value, value + noise.of_value)
     factor = Factor(objective, theta)
     if not factor.exact:
         return known
-    noise = _Noise(objective, theta, value)
-    relative, absolute = noise.of()
-    error = np.append(absolute, relative) if objective.fit_intercept else absolute
+    error = noise.of_value * noise.scale
+    error = np.append(error, noise.of_value) if objective.fit_intercept else error
     variance = factor.inverse_diagonal()
     decrement = np.sqrt(max(float(np.vdot(gradient, factor.solve(gradient))), 0.0))
     decrement += float((np.sqrt(variance) @ error).sum())
@@ -284,4 +324,4 @@ def certify_unpenalised(objective: Objective, theta: Array) -> Certificate:
     if not t < 1.0:
         return known
     bound = decrement**2 / 2 if t < 1e-5 else ((1 - t) * np.log1p(-t) + t) / c**2
-    return Certificate(value, min(value, float(bound * (1 + t))))
+    return Certificate(value, _least(float(bound * (1 + t)), known.gap))

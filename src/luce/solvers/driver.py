@@ -11,7 +11,7 @@ import numpy as np
 
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import Certificate, Inverse, certify, certify_unpenalised
+from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
@@ -32,6 +32,8 @@ class State:
         An approximate inverse Hessian at theta, with which the certificate improves the direction.
     stalled : bool
         No further progress is possible in this arithmetic.
+    ended : bool
+        The solver has done what it set out to do, exact or not.
     memory : dict of arrays
         Everything else, so that a checkpoint can hold it.
     """
@@ -42,6 +44,7 @@ class State:
     direction: Array | None = None
     inverse: Inverse | None = None
     stalled: bool = False
+    ended: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,8 +78,8 @@ class Solution:
     """The end of a fit.
 
     `status` is "converged" (the proven gap is within tolerance), "separable" (without a penalty there is no
-    optimum: the loss goes to zero as the weights grow), "max_iter", "stalled" (rounding allows no better) or
-    "stopped" (by a callback).
+    optimum: the loss goes to zero as the weights grow), "max_iter", "stalled" (rounding allows no better),
+    "stopped" (by a callback) or "finished" (a solver that does not aim at the optimum, like SGD, is done).
     """
 
     theta: Array
@@ -120,7 +123,7 @@ def minimize(
     start = time.perf_counter()
     history: list[Progress] = []
     callbacks = list(callbacks)
-    last = np.inf  # the gap proven at the last attempt
+    last = unproven = Certificate(np.inf, np.inf)  # at the last attempt
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
 
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
@@ -136,6 +139,11 @@ def minimize(
         rounded = rounding(state.theta)
         if certificate is None:
             certificate = _certify(objective, state, rounded, tol)
+        if certificate.direction is not None:  # the step that it was proven along is there to be taken
+            beyond = rounding(rounded + certificate.direction)
+            carried = carry(objective, certificate, beyond)
+            if carried.gap < certificate.gap:
+                rounded, certificate = beyond, carried
         report(iteration, certificate.value, certificate.gap, certified=True)
         if certificate.gap <= tol * certificate.value:
             status = "converged"
@@ -149,19 +157,19 @@ def minimize(
             certificate = _certify(objective, state, rounding(state.theta), tol)
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
-            exhausted |= certificate.gap > 0.5 * last and state.gap < 0.01 * certificate.gap
+            exhausted |= certificate.gap > 0.5 * last.gap and not certificate.value < last.value
             if exhausted and objective.dtype == np.float64:
                 return finish(state, iteration, "stalled", certificate)
             if exhausted:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
-                state, last = solver.init(objective, state.theta), np.inf
+                state, last = solver.init(objective, state.theta), unproven
             else:
                 slack /= 2
-                last = certificate.gap
+                last = certificate
         if _separates(objective, state, tol):
             return finish(state, iteration, "separable")
-        if iteration >= max_iter:
-            return finish(state, iteration, "max_iter")
+        if iteration >= max_iter or state.ended:
+            return finish(state, iteration, "finished" if state.ended else "max_iter")
         state = solver.step(objective, state)
         iteration += 1
         if report(iteration, state.value, state.gap):
@@ -169,11 +177,14 @@ def minimize(
 
 
 def _certify(objective: Objective, state: State, rounded: Array, tol: float) -> Certificate:
-    if objective.reg == 0 and objective.l1 == 0 and rounded.size <= _SMALL:
-        return certify_unpenalised(objective, rounded)
     # where the direction led before rounding
     target = state.theta if state.direction is None else state.theta + state.direction
-    return certify(objective, rounded, target - rounded, state.inverse, tol)
+    certificate = certify(objective, rounded, target - rounded, state.inverse, tol)
+    if certificate.gap > tol * certificate.value and objective.l1 == 0 and rounded.size <= _SMALL:
+        local = certify_locally(objective, rounded)
+        if local.gap < certificate.gap:
+            return local
+    return certificate
 
 
 def _separates(objective: Objective, state: State, tol: float) -> bool:

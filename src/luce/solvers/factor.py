@@ -19,19 +19,22 @@ class Factor:
     def __init__(self, objective: Objective, theta: Array) -> None:
         size, n_classes = theta.shape
         H = objective.hessian(theta)
-        diagonal = np.maximum(H.diagonal(), np.finfo(float).tiny)
-        flat = diagonal.reshape(n_classes, size).mean(axis=0) / n_classes
+        flat = H.diagonal().reshape(n_classes, size).mean(axis=0) / n_classes
         if objective.reg > 0:
             objective.weights(flat)[...] = 0.0
         blocks = H.reshape(n_classes, size, n_classes, size)
         rows = np.arange(size)
         blocks[:, rows, :, rows] += flat[:, None, None]
-        self.scale = np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
+        unused = H.diagonal() <= np.finfo(float).tiny  # a feature that is zero everywhere, say
+        H[unused, unused] = 1.0
+        self.scale = np.sqrt(H.diagonal())
         H /= self.scale
         H /= self.scale[:, None]
         self._shape = theta.shape
         self.exact = True  # until something had to be added for the factorisation to exist
         jitter = 0.0
+        if not np.isfinite(H).all():
+            raise FloatingPointError("the Hessian is not finite")
         while True:
             try:
                 self._factor = sl.cho_factor(H, lower=True, check_finite=False)
