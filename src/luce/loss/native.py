@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import blas
 
 from luce._native import core
 from luce.loss.inputs import Array, Matrix
 from luce.loss.threads import blas_limited, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
-_MANY_SCORES = 160  # columns of scores from which BLAS is faster
+_MANY_SCORES = 96  # columns of scores from which BLAS is faster
 _BLAS_TILE_BYTES = 8 << 20
-_FLUSHED_ROWS = 8192  # products of at most so many rows are summed before they are added in float64
 _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
 
@@ -136,48 +134,29 @@ def _with_room(W: Array) -> Array:
 
 def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
     """Run a pass whose products are BLAS's. Scores lie class by class: (heads * C, rows) in C order."""
-    n_samples, n_features = X.shape
-    n_classes, dtype = task.n_classes, task.dtype
-    gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
-    rows = _BLAS_TILE_BYTES // (dtype.itemsize * max(n_features, n_classes * len(heads)))
+    (n_samples, n_features), n_classes = X.shape, task.n_classes
+    n_scores = n_classes * len(heads)
+    rows = _BLAS_TILE_BYTES // (task.dtype.itemsize * max(n_features, n_scores))
     rows = int(np.clip(rows, 256, 4096)) // _LANES * _LANES - _LANES  # a power of two crowds one cache set
-    buffer = np.empty(n_classes * len(heads) * min(rows, n_samples), dtype=dtype)
-    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
-    part = np.zeros((n_features, n_classes), dtype=dtype, order="F")
-    total, least, pending = 0.0, 0.0, 0
+    buffer = np.empty(n_scores * min(rows, n_samples), dtype=task.dtype)
+    product = np.empty((n_classes, n_features), dtype=task.dtype)
+    gradient = np.zeros((n_classes, n_features + 1)) if task.has_gradient else None
+    total, least = 0.0, 0.0
     for first in range(0, n_samples, rows):
-        tile = X[first : first + rows]
-        tile = tile.astype(dtype, order="K", copy=not _blas_can_read(tile, dtype))
-        n = len(tile)
-        Z = buffer[: n_classes * len(heads) * n].reshape(-1, n)
+        tile = X[first : first + rows].astype(task.dtype, copy=False)
+        Z = buffer[: n_scores * len(tile)].reshape(n_scores, -1)
         for k, (W, b) in enumerate(heads):
             scores = Z[k * n_classes : (k + 1) * n_classes]
-            scores[:] = 0.0 if b is None else b[:, None]
-            _gemm_into(gemm, scores.T, tile, W)
+            np.matmul(W.T, tile.T, out=scores)
+            if b is not None:
+                scores += b.astype(task.dtype)[:, None]
         sums = core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, threads)
         total, least = total + sums[0], min(least, sums[1])
-        if gradient is None:
-            continue
-        residuals = Z[:n_classes]
-        gradient[-1] += residuals.sum(axis=1, dtype=np.float64)
-        _gemm_into(gemm, part, tile.T, residuals.T)
-        pending += n
-        if pending + rows > _FLUSHED_ROWS or first + n == n_samples:
-            gradient[:-1] += part
-            part[:] = 0.0
-            pending = 0
-    return total, least, gradient
-
-
-def _blas_can_read(tile: Array, dtype: Any) -> bool:
-    return tile.dtype == dtype and (tile.flags.c_contiguous or tile.flags.f_contiguous)
-
-
-def _gemm_into(gemm: Any, out: Array, A: Array, B: Array) -> None:
-    """Add A B to `out`, which is in F order; A and B are contiguous in either order."""
-    turned = [not array.flags.f_contiguous for array in (A, B)]
-    a, b = (array.T if turn else array for array, turn in zip((A, B), turned, strict=True))
-    gemm(1.0, a, b, 1.0, out, trans_a=turned[0], trans_b=turned[1], overwrite_c=1)
+        if gradient is not None:
+            residuals = Z[:n_classes]
+            gradient[:, :-1] += np.matmul(residuals, tile, out=product)
+            gradient[:, -1] += residuals.sum(axis=1, dtype=np.float64)
+    return total, least, None if gradient is None else np.ascontiguousarray(gradient.T)
 
 
 def value_and_gradient(
