@@ -83,10 +83,10 @@ class _Call:
             "BLOCK_N": min(128, max(16, triton.next_power_of_2(self.n))),
             "PRODUCT": _DTYPES[options.product],
             "PRECISION": "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-            "SOFTCAP": options.softcap,
+            "SOFTCAP": options.softcap or None,
             "NEGATIVES": options.negatives,
             "CONSTANTS": options.constants,
-            "BINARY": options.binary,
+            "BINARY": options.binary or None,
             "GROUP": kernels.GROUP,
         }
         self.row_blocks = triton.cdiv(self.n, self.settings["BLOCK_N"])

@@ -98,13 +98,13 @@ def _scores(
         half = tl.maximum(u / (2 * CONSTANTS[0]) + 0.5, 1e-30)
         below = tl.exp2((CONSTANTS[2] - 1) * tl.log2(half))
         u = half * below * (2 * CONSTANTS[0]) + CONSTANTS[0] * (CONSTANTS[1] - 1)
-        if not CONSTANTS[3]:
+        if CONSTANTS[3] == 0:
             slope = CONSTANTS[2] * below
     if phi is not None:
         u = tl.where(hits, tl.load(phi + rows, mask=counted, other=0.0)[:, None], u)
     if bias is not None:
         u += tl.load(bias + classes, mask=known, other=0.0)[None, :]
-    if SOFTCAP:
+    if SOFTCAP is not None:
         t = _tanh(u / SOFTCAP)
         u = SOFTCAP * t
         cap_slope = 1 - t * t
@@ -166,7 +166,7 @@ def reduce_scores(
         z, hits, _, _ = _scores(
             u, y, rows, classes, n, n_classes, phi, state, inverse, bias, prior, SOFTCAP, NEGATIVES, CONSTANTS
         )
-        if BINARY:
+        if BINARY is not None:
             yes, no = BINARY[0] * _softplus(-z), BINARY[1] * _softplus(z)
             total += tl.sum(tl.where(hits, yes, no), 1)
         else:
@@ -213,7 +213,7 @@ def score_gradients(
         u, y, rows, classes, n, last, phi, state, inverse, bias, prior, SOFTCAP, NEGATIVES, CONSTANTS
     )
     hit_i = tl.load(hit + rows, mask=counted, other=0.0)[:, None]
-    if BINARY:
+    if BINARY is not None:
         g = hit_i * tl.where(hits, -BINARY[0] * _sigmoid(-z), BINARY[1] * _sigmoid(z))
     else:
         lse_i = tl.load(lse + rows, mask=counted, other=float("inf"))[:, None]
