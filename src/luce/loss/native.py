@@ -16,7 +16,7 @@ from luce.loss.inputs import Array, Matrix
 from luce.loss.threads import blas_limited, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
-_MANY_SCORES = 96  # columns of scores from which BLAS is faster
+_MANY_SCORES = 128  # columns of scores from which BLAS is faster
 _BLAS_TILE_BYTES = 8 << 20
 _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
