@@ -5,26 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from luce.errors import InputError
-from luce.loss.inputs import Array, Matrix, as_weights
-from luce.objective import Objective
+from luce.loss.inputs import Array, Matrix, as_weights, require_finite
+from luce.objective import InMemory, Objective
 from luce.problem import Problem
 from luce.progress import ProgressLine
-from luce.solvers import LBFGS, Newton, Solution, Solver, minimize
+from luce.solvers import LBFGS, SGD, Newton, Proximal, Solution, Solver, State, minimize
 from luce.solvers.driver import Callback
-try:
-    from luce.solvers import SGD, Proximal
-except ImportError:
-    SGD = Proximal = None
 
 _ADVICE = {
     "max_iter": "raise max_iter, or tol if this is near enough",
@@ -32,6 +29,8 @@ _ADVICE = {
     "separable": "without a penalty the weights grow for ever: pass a finite C",
     "stopped": "a callback ended the fit",
 }
+
+_ACCEPTED = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "ensure_all_finite": False}
 
 
 class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -133,10 +132,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Self:
         """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,)."""
         check_parameters(self.get_params(deep=False))
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], accept_large_sparse=True
-        )
-        check_classification_targets(y)
+        X, y = self._labelled(X, y, reset=True)
+        self._stream = None
         weight = as_weights(sample_weight, X.shape[0])
         problem = Problem.of(
             X,
@@ -162,6 +159,66 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not self.converged_ or solution.status == "separable":
             self._warn(solution)
         return self
+
+    def partial_fit(
+        self, X: Matrix, y: Array, classes: Array | None = None, sample_weight: Array | None = None
+    ) -> Self:
+        """Learn from more samples by one pass of gradient descent, whatever came before.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+        classes : array (C,)
+            All labels that will ever come; needed at the first call.
+
+        Notes
+        -----
+        `solver` may be an :class:`luce.solvers.SGD`; otherwise its defaults are used. The penalty counts all the
+        samples seen so far. loss_ is that of the last batch, gap_ is infinite: nothing is proven on a stream.
+        """
+        check_parameters(self.get_params(deep=False))
+        if self.l1_ratio > 0:
+            raise InputError(f"partial_fit cannot do l1_ratio={self.l1_ratio}: use fit")
+        known = getattr(self, "classes_", None)  # from an earlier call, or from fit: then it goes on from there
+        X, y = self._labelled(X, y, reset=known is None)
+        weight = as_weights(sample_weight, X.shape[0])
+        if known is None:
+            if classes is None:
+                raise InputError("the first call to partial_fit needs classes: all labels that will ever come")
+            known = np.unique(classes)
+            if len(known) < 2:
+                raise InputError("classes has one class only: a classifier needs at least 2 classes")
+        elif classes is not None and not np.array_equal(np.unique(classes), known):
+            raise InputError("classes are not those of the earlier calls")
+        strange = np.flatnonzero(~np.isin(y, known))
+        if strange.size:
+            raise InputError(f"y[{strange[0]}] = {y[strange[0]]!r} is not one of the classes {known.tolist()}")
+        data = InMemory(X, np.searchsorted(known, y).astype(np.int64), len(known), weight, self.n_threads)
+        problem = Problem(known, data, Objective(data, 0.0, fit_intercept=self.fit_intercept))
+        state: State | None = getattr(self, "_stream", None)
+        seen = data.total_weight + (0.0 if state is None else state.memory["seen"])
+        objective = problem.objective(self.C * seen / data.total_weight)
+        solver = self.solver if isinstance(self.solver, SGD) else SGD()
+        if state is None:
+            fitted = hasattr(self, "coef_")
+            theta = problem.theta(self.coef_, self.intercept_) if fitted else np.zeros(problem.base.shape)
+            state = solver.begin(objective, theta)
+        self.classes_ = known
+        state = solver.learn(objective, state)
+        state.memory["seen"] = seen
+        calls = state.memory["calls"] = state.memory.get("calls", 0) + 1
+        theta = problem.rounding(objective)(state.theta)
+        self._keep(problem, Solution(theta, state.value, np.inf, calls, "finished", []))
+        self._stream = state
+        return self
+
+    def _labelled(self, X: Matrix, y: Array, *, reset: bool) -> tuple[Matrix, Array]:
+        """Check samples and labels as scikit-learn does, and say where a NaN is."""
+        X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
+        require_finite(X)
+        check_classification_targets(y)
+        return X, y
 
     def _start(self, problem: Problem) -> Array:
         if not (self.warm_start and hasattr(self, "coef_")):
@@ -192,7 +249,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: Matrix) -> Array:
         """Return the scores: (N, C), or for two classes (N,), positive for the second class."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, X, reset=False, **_ACCEPTED)
+        require_finite(X)
         scores = np.asarray(X @ self.coef_.T) + self.intercept_
         return scores.ravel() if scores.shape[1] == 1 else scores
 
@@ -207,7 +265,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_log_proba(self, X: Matrix) -> Array:
         """Return the logarithms of the probabilities, (N, C): exact where a probability underflows to 0."""
-        return np.asarray(log_softmax(self._scores_of_all(X), axis=1))
+        scores = self._scores_of_all(X)
+        rows, best = np.arange(len(scores)), scores.argmax(axis=1)
+        scores = scores - scores[rows, best][:, None]
+        others = np.exp(scores)
+        others[rows, best] = 0.0  # log1p keeps what is left of them beside the best one's 1
+        return np.asarray(scores - np.log1p(others.sum(axis=1))[:, None])
 
     def _scores_of_all(self, X: Matrix) -> Array:
         scores = self.decision_function(X)
@@ -227,24 +290,45 @@ _SOLVERS: dict[str, Any] = {
 def check_parameters(values: dict[str, Any]) -> None:
     """Raise InputError for the first of the parameters of a fit that cannot be used."""
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "C": (lambda v: v > 0, "a positive number, numpy.inf for no penalty"),
-        "l1_ratio": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
-        "tol": (lambda v: 0 <= v < np.inf, "a number >= 0"),
-        "max_iter": (lambda v: v >= 1 and v == int(v), "a positive integer"),
-        "n_threads": (lambda v: v is None or v >= 1, "a positive integer, or None for all processors"),
+        "C": (lambda v: _number(v) and v > 0, "a positive number, numpy.inf for no penalty"),
+        "l1_ratio": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+        "tol": (lambda v: _number(v) and 0 <= v < np.inf, "a number >= 0"),
+        "max_iter": (lambda v: _whole(v) and v >= 0, "an integer >= 0"),
+        "n_threads": (
+            lambda v: v is None or (_whole(v) and v >= 1),
+            "a positive integer, or None for all processors",
+        ),
+        "fit_intercept": (_flag, "True or False"),
+        "warm_start": (_flag, "True or False"),
+        "verbose": (lambda v: _flag(v) or _whole(v), "0, 1 or 2"),
+        "class_weight": (
+            lambda v: v is None or v == "balanced" or isinstance(v, dict),
+            "a dict from labels to weights, 'balanced', or None",
+        ),
+        "callbacks": (
+            lambda v: isinstance(v, Iterable) and all(callable(f) for f in v),
+            "a sequence of callables",
+        ),
+        "solver": (
+            lambda v: v in _SOLVERS if isinstance(v, str) else hasattr(v, "init") and hasattr(v, "step"),
+            f"one of {', '.join(_SOLVERS)}, or an object from luce.solvers",
+        ),
     }
     for name, (fits, wanted) in checks.items():
-        if name not in values:
-            continue
-        try:
-            fine = bool(fits(values[name]))
-        except (TypeError, ValueError):
-            fine = False
-        if not fine:
+        if name in values and not fits(values[name]):
             raise InputError(f"{name} = {values[name]!r}: pass {wanted}")
-    solver = values["solver"]
-    if isinstance(solver, str) and solver not in _SOLVERS:
-        raise InputError(f"solver = {solver!r}: pass one of {', '.join(_SOLVERS)}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (Real, np.number)) and not _flag(value) and not np.isnan(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (Integral, np.integer)) and not _flag(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
 
 
 def chosen_solver(solver: str | Solver, objective: Objective, random_state: Any = None) -> Solver:

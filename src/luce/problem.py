@@ -73,10 +73,10 @@ class Problem:
     def rounding(self, objective: Objective) -> Callable[[Array], Array]:
         """Return the map from a theta of the objective to the one that its coefficients stand for.
 
-        What all classes share changes no probability: it is taken out where no penalty settles it.
+        What all classes share changes no probability and only costs penalty: it is taken out.
         """
         dtype = self.data.dtype
-        first = self.data.n_features if objective.reg > 0 or objective.l1 > 0 else 0
+        first = self.data.n_features if objective.l1 > 0 else 0
 
         def rounded(theta: Array) -> Array:
             if len(self.classes) == 2:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,7 +27,10 @@ def as_matrix(X: object, name: str = "X") -> Matrix:
         X = X.tocsr()  # type: ignore[attr-defined]
         dtype = _float_dtype(X.dtype, name)
         return X if X.dtype == dtype else X.astype(dtype)
-    X = np.asarray(X)
+    try:
+        X = np.asarray(X)
+    except ValueError:
+        raise InputError(f"{name} has rows of different lengths: {_MEND}") from None
     if X.ndim != 2:
         raise InputError(f"{name} has {X.ndim} dimension(s), shape {X.shape}: {_MEND}")
     dtype = _float_dtype(X.dtype, name)
@@ -85,7 +89,7 @@ def _soft_targets(y: Array, n_samples: int, n_classes: int) -> Array:
     bad = np.flatnonzero(~((y >= 0).all(axis=1) & (np.abs(y.sum(axis=1) - 1) <= 1e-5)))
     if bad.size:
         raise InputError(f"row {bad[0]} of the soft labels is not a distribution: entries >= 0, sum 1")
-    return y
+    return cast(Array, y / y.sum(axis=1, keepdims=True))
 
 
 def as_weights(sample_weight: object, n_samples: int) -> Array | None:
@@ -123,9 +127,18 @@ def check_loss_inputs(
         raise InputError(f"X has {n_features} columns but W has {W.shape[0]} rows: W is (D, C), X is (N, D)")
     if W.shape[1] == 0:
         raise InputError("W has no columns: there must be at least one class")
-    if not (np.isfinite(reg) and reg >= 0):
-        raise InputError(f"reg = {reg}: the penalty is a finite number >= 0")
+    if not (isinstance(reg, Real) and np.isfinite(reg) and reg >= 0):
+        raise InputError(f"reg = {reg!r}: the penalty is a finite number >= 0")
     return W, X, as_targets(y, n_samples, W.shape[1], soft=soft)
+
+
+def require_finite_loss(loss: float, W: Array, X: Matrix) -> float:
+    """Return the loss, or say what made it infinite or NaN: an entry of W or X, or scores that overflow."""
+    if not np.isfinite(loss):
+        require_finite(W, "W")
+        require_finite(X, "X")
+        raise InputError("the scores X @ W or the penalty overflow: scale the features or the weights down")
+    return float(loss)
 
 
 def require_finite(X: Matrix, name: str = "X") -> None:
@@ -140,4 +153,5 @@ def require_finite(X: Matrix, name: str = "X") -> None:
         column, value = int(X.indices[where[0]]), values[where[0]]
     else:
         (row, column), value = where, values[tuple(where)]
-    raise InputError(f"{name}[{row}, {column}] is {value}: impute or drop the values that are not finite")
+    shown = "NaN" if np.isnan(value) else f"{value}"
+    raise InputError(f"{name}[{row}, {column}] is {shown}: impute or drop the values that are not finite")

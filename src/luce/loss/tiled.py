@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 import scipy.sparse as sp
 
 from luce.errors import InputError
 from luce.loss import kernels
-from luce.loss.inputs import Array, Matrix, as_weights, check_loss_inputs, require_finite
+from luce.loss.inputs import Array, Matrix, as_weights, check_loss_inputs, require_finite_loss
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named, not warned of
 def softmax_loss(
     W: Array,
     X: Matrix,
@@ -59,19 +62,16 @@ def softmax_loss(
     """
     W, X, y = check_loss_inputs(W, X, y, reg)
     weight = as_weights(sample_weight, X.shape[0])
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise InputError(f"label_smoothing = {label_smoothing}: pass a number from 0 to 1")
+    if not (isinstance(label_smoothing, Real) and 0.0 <= label_smoothing <= 1.0):
+        raise InputError(f"label_smoothing = {label_smoothing!r}: pass a number from 0 to 1")
     if label_smoothing and y.ndim == 2:
         y, label_smoothing = (1 - label_smoothing) * y + label_smoothing / W.shape[1], 0.0
-    if n_threads is not None and n_threads < 1:
-        raise InputError(f"n_threads = {n_threads}: pass a positive number, or None for all processors")
+    if n_threads is not None and not (isinstance(n_threads, Integral) and n_threads >= 1):
+        raise InputError(f"n_threads = {n_threads!r}: pass a positive number, or None for all processors")
     wide = np.result_type(W, X.dtype)
     products = W.astype(wide) if wide != W.dtype and not sp.issparse(W) else W
     total, dW, _ = kernels.value_and_gradient(products, None, X, y, weight, label_smoothing, n_threads)
-    scale = X.shape[0] if weight is None else weight.sum()
+    scale = X.shape[0] if weight is None else float(weight.sum())
     loss = float(total) / scale + 0.5 * reg * float(np.sum(np.square(W, dtype=np.float64)))
-    if not np.isfinite(loss):
-        require_finite(W, "W")
-        require_finite(X, "X")
-        raise InputError("the scores X @ W overflow: scale the features or the weights down")
-    return loss, np.asarray(dW / scale + reg * W, dtype=W.dtype)
+    dW = np.asarray(dW / scale + reg * W, dtype=W.dtype)
+    return require_finite_loss(loss, W, X), dW

@@ -6,9 +6,10 @@ from typing import cast
 
 import numpy as np
 
-from luce.loss.inputs import Array, Matrix, check_loss_inputs
+from luce.loss.inputs import Array, Matrix, check_loss_inputs, require_finite_loss
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is named, not warned of
 def softmax_loss_vectorized(W: Array, X: Matrix, y: Array, reg: float) -> tuple[float, Array]:
     """Softmax loss and gradient in matrix form: ``dW = X^T (P - Y) / N + reg W``.
 
@@ -52,4 +53,4 @@ def softmax_loss_vectorized(W: Array, X: Matrix, y: Array, reg: float) -> tuple[
     log_P = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
     loss = -np.sum(Y * log_P) / num_samples + 0.5 * reg * np.sum(np.square(W, dtype=np.float64))
     dW = X.T @ ((np.exp(log_P) - Y) / num_samples) + reg * W
-    return float(loss), cast(Array, np.asarray(dW, dtype=W.dtype))
+    return require_finite_loss(loss, W, X), cast(Array, np.asarray(dW, dtype=W.dtype))

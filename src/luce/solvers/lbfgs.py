@@ -39,8 +39,8 @@ class LBFGS:
         _refresh(objective, state)
         return state
 
-    def resume(self, objective: Objective, state: State) -> State:
-        """Return a state under another penalty, at the same theta: it costs no gradient.
+    def resume(self, objective: Objective, state: State, theta: Array | None = None) -> State:
+        """Return a state under another penalty, at the same theta, which costs no gradient, or at another.
 
         A penalty changes the gradient by a multiple of the weights and a pair's difference by one of its
         step, so all that was learnt stays true.
@@ -52,12 +52,20 @@ class LBFGS:
         memory = {**state.memory, "gradient": gradient, "reg": objective.reg, "count": 0}
         memory["pairs"] = _under(objective, state.memory["pairs"], more, state.value)
         value = state.value + 0.5 * more * float(np.vdot(weights, weights))
-        state = State(state.theta, value, memory=memory)
+        if theta is not None:
+            point = Point(theta, *objective.value_and_gradient(theta))
+            self._learn(objective, memory, point.theta - state.theta, point.gradient - gradient)
+            memory["gradient"] = point.gradient
+        else:
+            point = Point(state.theta, value, gradient)
+        state = State(point.theta, point.value, memory=memory)
         if memory["blocks"]:
             memory["due"] = max(10.0, Blocks.cost(objective))
             state.inverse = _inverse(memory)
         else:
             _refresh(objective, state)
+        if theta is not None:
+            _estimate_gap(objective, state)
         return state
 
     def step(self, objective: Objective, state: State) -> State:
@@ -74,10 +82,7 @@ class LBFGS:
             pairs.clear()  # what they say may be rounding by now
             state.inverse = _inverse(memory)
             return state
-        s, y = point.theta - start.theta, point.gradient - start.gradient
-        if np.vdot(s, y) > np.finfo(objective.dtype).eps * np.linalg.norm(s) * np.linalg.norm(y):
-            pairs.append((s, y))
-            del pairs[: -_room(self.history, s.size)]
+        self._learn(objective, memory, point.theta - start.theta, point.gradient - start.gradient)
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
         state = State(point.theta, point.value, memory=memory)
@@ -88,6 +93,12 @@ class LBFGS:
             _estimate_gap(objective, state)
         return state
 
+    def _learn(self, objective: Objective, memory: dict[str, Any], s: Array, y: Array) -> None:
+        """Keep a step and the difference that it made to the gradient."""
+        if np.vdot(s, y) > np.finfo(objective.dtype).eps * np.linalg.norm(s) * np.linalg.norm(y):
+            memory["pairs"].append((s, y))
+            del memory["pairs"][: -_room(self.history, s.size)]
+
 
 def _room(history: int, size: int) -> int:
     """Return how many pairs to keep: fewer where each is large."""
@@ -97,7 +108,7 @@ def _room(history: int, size: int) -> int:
 def _under(objective: Objective, pairs: list[Pair], more: float, loss: float) -> list[Pair]:
     """Return the pairs under a penalty stronger by `more`, but for those that are mostly rounding.
 
-    The loss's part of y is a difference of two means of x (p - y), whose terms are about as large as the loss.
+    The loss's part of y is a difference of two means of x (p - y), whose terms are about as large as it.
     """
     size = float(np.sqrt(objective.moments()[1].sum() + objective.fit_intercept))
     noise = 10 * float(np.finfo(objective.dtype).eps) * loss * size

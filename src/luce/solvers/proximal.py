@@ -93,7 +93,7 @@ class _Model:
         self.diagonal = np.maximum(self.diagonal, 1e-12 * self.diagonal.max(initial=1e-300))
         self.damping = damping * self.diagonal
         self.at, self.slope = theta, self._centre(gradient)
-        self.move, self.product = np.zeros_like(theta), np.zeros_like(theta)
+        self.product = np.zeros_like(theta)
         self.promised = 0.0
 
     def _centre(self, gradient: Array) -> Array:
@@ -105,7 +105,8 @@ class _Model:
 
     def way(self) -> tuple[Array, Array]:
         """Return the direction so far and the Hessian's product with it, in the coordinates of theta."""
-        direction, product = self.move.copy(), self.product - self.damping * self.move
+        move = self.at - self.theta  # so that theta and it add up to zero where a weight is
+        direction, product = move.copy(), self.product - self.damping * move
         if self.objective.fit_intercept:
             direction[-1] -= self.mean @ direction[:-1]
             product[:-1] += np.outer(self.mean, product[-1])
@@ -126,8 +127,7 @@ class _Model:
         fall -= float(np.sum(self.l1 * (np.abs(target) - np.abs(self.at))))
         if not fall > enough:
             return False
-        self.at = target
-        self.move, self.product, self.slope = self.move + move, self.product + product, self.slope + product
+        self.at, self.slope, self.product = target, self.slope + product, self.product + product
         self.promised += fall
         return True
 
