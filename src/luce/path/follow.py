@@ -1,0 +1,98 @@
+"""Solutions along C, each fit starting from what the last one knew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from luce.loss.inputs import Array
+from luce.objective import Objective
+from luce.problem import Problem
+from luce.solvers import LBFGS, Solution, Solver, State, minimize
+from luce.solvers.driver import Callback
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the fits at all C have in common."""
+
+    l1_ratio: float
+    choose: Callable[[Objective], Solver]
+    tol: float
+    max_iter: int
+    callbacks: Sequence[Callback] = ()
+
+
+def follow(
+    problem: Problem, Cs: Array, options: Options, near: Sequence[Array] | None = None
+) -> Iterator[Solution]:
+    """Yield the solution for each of the ascending Cs: from the strong penalties, whose fits are easy.
+
+    L-BFGS goes on from its own state, since what it knows of the curvature holds under any penalty: its first
+    step is then a Newton step along the path. Other solvers start where the last two solutions, drawn on
+    along log C, point. Where the solutions of a problem `near` this one are known, all start from those, moved
+    by how the two paths have differed so far.
+    """
+    warm: _Resumed | None = None
+    ahead = _Ahead(smooth=options.l1_ratio == 0)
+    for i, C in enumerate(Cs):
+        objective = problem.objective(C, options.l1_ratio)
+        solver = options.choose(objective)
+        base = np.zeros(objective.shape) if near is None else near[i]
+        if isinstance(solver, LBFGS):
+            solver = warm = _Resumed(solver, None if warm is None else warm.state, jump=near is not None)
+        solution = minimize(
+            objective,
+            solver,
+            base + ahead.at(C),
+            tol=options.tol,
+            max_iter=options.max_iter,
+            rounding=problem.rounding(objective),
+            callbacks=options.callbacks,
+        )
+        ahead.add(C, solution.theta - base)
+        yield solution
+
+
+class _Ahead:
+    """A line through the last two points of a path in log C; only the last where the path has corners."""
+
+    def __init__(self, smooth: bool) -> None:
+        self._room = 2 if smooth else 1
+        self._points: list[tuple[float, Array]] = []
+
+    def add(self, C: float, theta: Array) -> None:
+        self._points = [*self._points, (float(np.log(C)), theta)][-self._room :]
+
+    def at(self, C: float) -> Array | float:
+        if len(self._points) < 2 or np.isinf(C):
+            return self._points[-1][1] if self._points else 0.0
+        (before, previous), (at, last) = self._points
+        return last + (float(np.log(C)) - at) / (at - before) * (last - previous)
+
+
+class _Resumed:
+    """L-BFGS that starts from the state in which another fit ended, or with its knowledge elsewhere."""
+
+    def __init__(self, solver: LBFGS, state: State | None, jump: bool) -> None:
+        self.solver = solver
+        self.state = state
+        self._jump = jump
+        self._fresh = state is not None
+
+    def init(self, objective: Objective, theta: Array) -> State:
+        """Return the state to start from; a second start, in better arithmetic, is at theta."""
+        if self._fresh:
+            assert self.state is not None
+            self.state = self.solver.resume(objective, self.state, theta if self._jump else None)
+        else:
+            self.state = self.solver.init(objective, theta)
+        self._fresh = False
+        return self.state
+
+    def step(self, objective: Objective, state: State) -> State:
+        """Return the state one iteration on."""
+        self.state = self.solver.step(objective, state)
+        return self.state
