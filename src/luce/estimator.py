@@ -9,15 +9,12 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from luce.errors import InputError
-from luce.loss.inputs import Array, Matrix, as_weights, require_finite
+from luce.loss.inputs import Array, Matrix, as_weights
 from luce.objective import InMemory, Objective
+from luce.predictions import Predictions
 from luce.problem import Problem
 from luce.progress import ProgressLine
 from luce.solvers import LBFGS, SGD, Newton, Proximal, Solution, Solver, State, minimize
@@ -30,10 +27,8 @@ _ADVICE = {
     "stopped": "a callback ended the fit",
 }
 
-_ACCEPTED = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "ensure_all_finite": False}
 
-
-class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxClassifier(Predictions):
     """Softmax (multinomial logistic) classifier, fitted to a proven distance from the optimum.
 
     Minimises ``C sum_i w_i loss_i + (1 - l1_ratio)/2 ||W||^2 + l1_ratio ||W||_1`` as scikit-learn's
@@ -180,12 +175,16 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_parameters(self.get_params(deep=False))
         if self.l1_ratio > 0:
             raise InputError(f"partial_fit cannot do l1_ratio={self.l1_ratio}: use fit")
-        known = getattr(self, "classes_", None)  # from an earlier call, or from fit: then it goes on from there
+        known = getattr(
+            self, "classes_", None
+        )  # from an earlier call, or from fit: then it goes on from there
         X, y = self._labelled(X, y, reset=known is None)
         weight = as_weights(sample_weight, X.shape[0])
         if known is None:
             if classes is None:
-                raise InputError("the first call to partial_fit needs classes: all labels that will ever come")
+                raise InputError(
+                    "the first call to partial_fit needs classes: all labels that will ever come"
+                )
             known = np.unique(classes)
             if len(known) < 2:
                 raise InputError("classes has one class only: a classifier needs at least 2 classes")
@@ -193,7 +192,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("classes are not those of the earlier calls")
         strange = np.flatnonzero(~np.isin(y, known))
         if strange.size:
-            raise InputError(f"y[{strange[0]}] = {y[strange[0]]!r} is not one of the classes {known.tolist()}")
+            raise InputError(
+                f"y[{strange[0]}] = {y[strange[0]]!r} is not one of the classes {known.tolist()}"
+            )
         data = InMemory(X, np.searchsorted(known, y).astype(np.int64), len(known), weight, self.n_threads)
         problem = Problem(known, data, Objective(data, 0.0, fit_intercept=self.fit_intercept))
         state: State | None = getattr(self, "_stream", None)
@@ -212,13 +213,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._keep(problem, Solution(theta, state.value, np.inf, calls, "finished", []))
         self._stream = state
         return self
-
-    def _labelled(self, X: Matrix, y: Array, *, reset: bool) -> tuple[Matrix, Array]:
-        """Check samples and labels as scikit-learn does, and say where a NaN is."""
-        X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
-        require_finite(X)
-        check_classification_targets(y)
-        return X, y
 
     def _start(self, problem: Problem) -> Array:
         if not (self.warm_start and hasattr(self, "coef_")):
@@ -246,41 +240,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             stacklevel=3,
         )
 
-    def decision_function(self, X: Matrix) -> Array:
-        """Return the scores: (N, C), or for two classes (N,), positive for the second class."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, **_ACCEPTED)
-        require_finite(X)
-        scores = np.asarray(X @ self.coef_.T) + self.intercept_
-        return scores.ravel() if scores.shape[1] == 1 else scores
-
-    def predict(self, X: Matrix) -> Array:
-        """Return the most probable class of each sample, (N,)."""
-        scores = self.decision_function(X)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
-
-    def predict_proba(self, X: Matrix) -> Array:
-        """Return the probabilities of the classes, (N, C), ordered as classes_."""
-        return np.asarray(softmax(self._scores_of_all(X), axis=1))
-
-    def predict_log_proba(self, X: Matrix) -> Array:
-        """Return the logarithms of the probabilities, (N, C): exact where a probability underflows to 0."""
-        scores = self._scores_of_all(X)
-        rows, best = np.arange(len(scores)), scores.argmax(axis=1)
-        scores = scores - scores[rows, best][:, None]
-        others = np.exp(scores)
-        others[rows, best] = 0.0  # log1p keeps what is left of them beside the best one's 1
-        return np.asarray(scores - np.log1p(others.sum(axis=1))[:, None])
-
-    def _scores_of_all(self, X: Matrix) -> Array:
-        scores = self.decision_function(X)
-        return np.column_stack([np.zeros_like(scores), scores]) if scores.ndim == 1 else scores
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
 
 _SOLVERS: dict[str, Any] = {
     "auto": None, "lbfgs": LBFGS, "newton": Newton, "proximal": Proximal, "sgd": SGD,
@@ -304,6 +263,10 @@ def check_parameters(values: dict[str, Any]) -> None:
         "class_weight": (
             lambda v: v is None or v == "balanced" or isinstance(v, dict),
             "a dict from labels to weights, 'balanced', or None",
+        ),
+        "random_state": (
+            lambda v: v is None or _whole(v) or isinstance(v, np.random.RandomState),
+            "an integer, a numpy.random.RandomState, or None",
         ),
         "callbacks": (
             lambda v: isinstance(v, Iterable) and all(callable(f) for f in v),

@@ -44,6 +44,25 @@ class Problem:
     def _on(cls, classes: Array, data: InMemory, fit_intercept: bool) -> Self:
         return cls(classes, data, Objective(data, 0.0, fit_intercept=fit_intercept))
 
+    def take(self, rows: Array) -> Problem:
+        """Return the problem of some of the samples, with the weights that they have here.
+
+        A class without any sample left is taken out where its intercept is free: it would go to minus infinity.
+        """
+        data = self.data.take(rows)
+        left = np.unique(data.y if data.weight is None else data.y[data.weight > 0])
+        if len(left) == len(self.classes) or not self.base.fit_intercept:
+            return self._on(self.classes, data, self.base.fit_intercept)
+        if len(left) < 2:
+            raise InputError(
+                f"only samples of class {self.classes[left[0]].item()!r} are left of {len(self.classes)} classes"
+                if len(left)
+                else "no samples with a positive weight are left"
+            )
+        labels = np.minimum(np.searchsorted(left, data.y), len(left) - 1)
+        data = InMemory(data.X, labels, len(left), data.weight, data.n_threads)
+        return self._on(self.classes[left], data, self.base.fit_intercept)
+
     def objective(self, C: float, l1_ratio: float = 0.0) -> Objective:
         """Return ``C sum_i w_i loss_i + ...`` as a mean loss with a penalty: all over ``C sum_i w_i``."""
         strength = 0.0 if np.isinf(C) else 1.0 / (C * self.data.total_weight)
@@ -104,6 +123,16 @@ def _number(y: Array, weight: Array | None, class_weight: Any) -> tuple[Array, A
             totals = np.bincount(labels, ones, minlength=len(classes))
             per_class = ones.sum() / (len(classes) * totals)
         else:
-            per_class = compute_class_weight(class_weight, classes=classes, y=counted)
+            per_class = _per_class(class_weight, classes, counted)
         weight = as_weights(ones * per_class[labels], len(y))
     return classes, labels.astype(np.int64), weight
+
+
+def _per_class(class_weight: dict[Any, Any], classes: Array, y: Array) -> Array:
+    try:
+        per_class = np.asarray(compute_class_weight(class_weight, classes=classes, y=y), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"class_weight = {class_weight!r}: {error}") from error
+    if not (np.isfinite(per_class).all() and (per_class >= 0).all()):
+        raise InputError(f"class_weight = {class_weight!r}: weights are finite numbers >= 0")
+    return per_class

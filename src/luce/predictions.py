@@ -1,0 +1,66 @@
+"""What a fitted softmax classifier says of new samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from luce.loss.inputs import Array, Matrix, require_finite
+
+_ACCEPTED = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "ensure_all_finite": False}
+
+
+class Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """The part of a classifier that reads its coef_, intercept_ and classes_ only."""
+
+    classes_: Array
+    coef_: Array
+    intercept_: Array
+
+    def decision_function(self, X: Matrix) -> Array:
+        """Return the scores: (N, C), or for two classes (N,), positive for the second class."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, **_ACCEPTED)
+        require_finite(X)
+        scores = np.asarray(X @ self.coef_.T) + self.intercept_
+        return scores.ravel() if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Matrix) -> Array:
+        """Return the most probable class of each sample, (N,)."""
+        scores = self.decision_function(X)
+        best = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: Matrix) -> Array:
+        """Return the probabilities of the classes, (N, C), ordered as classes_."""
+        return np.asarray(softmax(self._scores_of_all(X), axis=1))
+
+    def predict_log_proba(self, X: Matrix) -> Array:
+        """Return the logarithms of the probabilities, (N, C): exact where a probability underflows to 0."""
+        scores = self._scores_of_all(X)
+        rows, best = np.arange(len(scores)), scores.argmax(axis=1)
+        scores = scores - scores[rows, best][:, None]
+        others = np.exp(scores)
+        others[rows, best] = 0.0  # log1p keeps what is left of them beside the best one's 1
+        return np.asarray(scores - np.log1p(others.sum(axis=1))[:, None])
+
+    def _scores_of_all(self, X: Matrix) -> Array:
+        scores = self.decision_function(X)
+        return np.column_stack([np.zeros_like(scores), scores]) if scores.ndim == 1 else scores
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _labelled(self, X: Matrix, y: Array, *, reset: bool) -> tuple[Matrix, Array]:
+        """Check samples and labels as scikit-learn does, and say where a NaN is."""
+        X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
+        require_finite(X)
+        check_classification_targets(y)
+        return X, y
