@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from luce.loss.tiled import softmax_loss
     from luce.loss.vectorized import softmax_loss_vectorized
     from luce.model_file import load, save
+    from luce.path import SoftmaxClassifierCV, softmax_path
 
 __version__ = "0.1.0"
 
 # Where each public name lives; it is imported at its first use, so that `import luce` costs nothing.
 _HOME = {
     "SoftmaxClassifier": "luce.estimator",
+    "SoftmaxClassifierCV": "luce.path",
     "load": "luce.model_file",
     "numerical_gradient": "luce.loss.check",
     "relative_error": "luce.loss.check",
@@ -26,11 +28,13 @@ _HOME = {
     "softmax_loss": "luce.loss.tiled",
     "softmax_loss_naive": "luce.loss.naive",
     "softmax_loss_vectorized": "luce.loss.vectorized",
+    "softmax_path": "luce.path",
 }
 _MODULES = ("nn", "solvers")
 
 __all__ = [
     "SoftmaxClassifier",
+    "SoftmaxClassifierCV",
     "load",
     "numerical_gradient",
     "relative_error",
@@ -38,6 +42,7 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_naive",
     "softmax_loss_vectorized",
+    "softmax_path",
     "solvers",
 ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -222,20 +221,15 @@ class SoftmaxClassifier(Predictions):
         return problem.theta(self.coef_, self.intercept_)
 
     def _keep(self, problem: Problem, solution: Solution) -> None:
-        self.coef_, self.intercept_ = problem.coefficients(solution.theta)
+        super()._keep(problem, solution)
         self.n_iter_ = np.array([max(solution.n_iter, 1)], dtype=np.int32)
-        self.loss_ = float(solution.value)
-        self.gap_ = float(solution.gap)
-        self.status_ = solution.status
-        self.converged_ = solution.status in ("converged", "separable")
-        self.history_ = [asdict(progress) for progress in solution.history]
 
     def _warn(self, solution: Solution) -> None:
         if solution.status == "finished":
             return
         warnings.warn(
             f"The fit is proven to within {solution.gap / max(solution.value, 1e-300):.1e} of its objective, "
-            f"not tol={self.tol:g} ({solution.status}): {_ADVICE[solution.status]}.",
+            f"not tol={self.tol:g} ({solution.status}): {self._advice(solution.status)}.",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -1,7 +1,8 @@
-"""What a fitted softmax classifier says of new samples."""
+"""What all softmax classifiers share: checked samples in, a solution kept, predictions out."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from luce.loss.inputs import Array, Matrix, require_finite
+from luce.problem import Problem
+from luce.solvers import Solution
 
 _ACCEPTED = {"accept_sparse": "csr", "dtype": [np.float64, np.float32], "ensure_all_finite": False}
 
 
 class Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The part of a classifier that reads its coef_, intercept_ and classes_ only."""
+    """The part of a classifier that does not depend on how it was fitted."""
 
     classes_: Array
     coef_: Array
@@ -64,3 +67,11 @@ class Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require_finite(X)
         check_classification_targets(y)
         return X, y
+
+    def _keep(self, problem: Problem, solution: Solution) -> None:
+        self.coef_, self.intercept_ = problem.coefficients(solution.theta)
+        self.loss_ = float(solution.value)
+        self.gap_ = float(solution.gap)
+        self.status_ = solution.status
+        self.converged_ = solution.status in ("converged", "separable")
+        self.history_ = [asdict(progress) for progress in solution.history]

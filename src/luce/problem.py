@@ -47,18 +47,15 @@ class Problem:
     def take(self, rows: Array) -> Problem:
         """Return the problem of some of the samples, with the weights that they have here.
 
-        A class without any sample left is taken out where its intercept is free: it would go to minus infinity.
+        A class without any sample left is taken out where its intercept, being free, would go to -inf.
         """
         data = self.data.take(rows)
         left = np.unique(data.y if data.weight is None else data.y[data.weight > 0])
         if len(left) == len(self.classes) or not self.base.fit_intercept:
             return self._on(self.classes, data, self.base.fit_intercept)
         if len(left) < 2:
-            raise InputError(
-                f"only samples of class {self.classes[left[0]].item()!r} are left of {len(self.classes)} classes"
-                if len(left)
-                else "no samples with a positive weight are left"
-            )
+            held = ", ".join(repr(label.item()) for label in self.classes[left]) or "none"
+            raise InputError(f"of {len(self.classes)} classes, the training samples hold only: {held}")
         labels = np.minimum(np.searchsorted(left, data.y), len(left) - 1)
         data = InMemory(data.X, labels, len(left), data.weight, data.n_threads)
         return self._on(self.classes[left], data, self.base.fit_intercept)

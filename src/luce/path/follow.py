@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.problem import Problem
 from luce.solvers import LBFGS, Solution, Solver, State, minimize
+from luce.solvers.curvature import Product
 from luce.solvers.driver import Callback
 
 
@@ -25,23 +27,36 @@ class Options:
     callbacks: Sequence[Callback] = ()
 
 
-def follow(
-    problem: Problem, Cs: Array, options: Options, near: Sequence[Array] | None = None
-) -> Iterator[Solution]:
-    """Yield the solution for each of the ascending Cs: from the strong penalties, whose fits are easy.
+@dataclass(frozen=True)
+class Fits:
+    """The solutions of one problem for ascending Cs, with the passes over the data and seconds of each."""
+
+    problem: Problem
+    Cs: Array
+    solutions: list[Solution]
+    passes: Array
+    seconds: Array
+
+
+def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = None) -> Fits:
+    """Fit for each of the ascending Cs: from the strong penalties, whose fits are easy.
 
     L-BFGS goes on from its own state, since what it knows of the curvature holds under any penalty: its first
     step is then a Newton step along the path. Other solvers start where the last two solutions, drawn on
-    along log C, point. Where the solutions of a problem `near` this one are known, all start from those, moved
-    by how the two paths have differed so far.
+    along log C, point. With the fits of a problem `near` this one, on the same Cs, all start from those,
+    moved by how the two paths have differed so far.
     """
     warm: _Resumed | None = None
     ahead = _Ahead(smooth=options.l1_ratio == 0)
+    solutions, passes, seconds = [], [], []
     for i, C in enumerate(Cs):
+        before, start = problem.base.n_passes, time.perf_counter()
         objective = problem.objective(C, options.l1_ratio)
         solver = options.choose(objective)
-        base = np.zeros(objective.shape) if near is None else near[i]
+        base = np.zeros(objective.shape) if near is None else _onto(problem, near, i)
         if isinstance(solver, LBFGS):
+            if near is not None:  # whose features differ little; they only say where to look
+                problem.base.once("curvature", lambda: Product.of(near.problem.base))
             solver = warm = _Resumed(solver, None if warm is None else warm.state, jump=near is not None)
         solution = minimize(
             objective,
@@ -53,7 +68,15 @@ def follow(
             callbacks=options.callbacks,
         )
         ahead.add(C, solution.theta - base)
-        yield solution
+        solutions.append(solution)
+        passes.append(problem.base.n_passes - before)
+        seconds.append(time.perf_counter() - start)
+    return Fits(problem, Cs, solutions, np.asarray(passes), np.asarray(seconds))
+
+
+def _onto(problem: Problem, near: Fits, i: int) -> Array:
+    """Return the i-th of the near solutions, for the classes of this problem."""
+    return near.solutions[i].theta[:, np.isin(near.problem.classes, problem.classes)]
 
 
 class _Ahead:

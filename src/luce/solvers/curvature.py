@@ -11,6 +11,7 @@ from luce.solvers.certificate import Inverse
 
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
 _ROWS_PER_FEATURE = 6  # drawn for each class's block
+_SHARE = 1e-3  # of each block comes from all samples alike: what the few drawn ones miss must not look free
 
 
 class Product:
@@ -49,11 +50,7 @@ class Product:
 
     def inverse(self, objective: Objective, A: Array) -> Inverse:
         """Return the inverse for a mean class curvature A."""
-        a, R = np.linalg.eigh(A)
-        seen = a > 1e-8 * a[-1]  # not the flat direction: one vector added to all classes
-        a = np.where(seen, a, a[-1] if a[-1] > 0 else 1.0)
-        width = np.multiply.outer(self.e, a) + objective.reg
-        width = np.maximum(width, 1e-10 * width.max(initial=1e-300))
+        a, R, width = self._spectrum(objective, A)
 
         def apply(gradient: Array) -> Array:
             G = objective.weights(gradient)
@@ -70,6 +67,30 @@ class Product:
 
         return apply
 
+    def sample_blocks(self, objective: Objective, A: Array, X: Array) -> tuple[Array, Array]:
+        """Return R (C, C) and s (N, C): for a sample [x, 1], its block of the inverse is R diag(s_i) R^T."""
+        a, R, width = self._spectrum(objective, A)
+        offset = X - self.mean if objective.fit_intercept else X
+        if self.Q is not None:
+            offset = offset @ self.Q
+        s = np.square(offset) @ (1 / width)
+        return R, s + 1 / a if objective.fit_intercept else s
+
+    def gram(self, intercept: bool) -> Array:
+        """Return the mean of x x^T, or of [x, 1] [x, 1]^T."""
+        S = np.diag(self.e) if self.Q is None else (self.Q * self.e) @ self.Q.T
+        if not intercept:
+            return S
+        return np.block([[S + np.outer(self.mean, self.mean), self.mean[:, None]], [self.mean, 1.0]])
+
+    def _spectrum(self, objective: Objective, A: Array) -> tuple[Array, Array, Array]:
+        """Return the eigenvalues and eigenvectors of A, and the eigenvalues (D, C) of what is inverted."""
+        a, R = np.linalg.eigh(A)
+        seen = a > 1e-8 * a[-1]  # not the flat direction: one vector added to all classes
+        a = np.where(seen, a, a[-1] if a[-1] > 0 else 1.0)
+        width = np.multiply.outer(self.e, a) + objective.reg
+        return a, R, np.maximum(width, 1e-10 * width.max(initial=1e-300))
+
 
 class Blocks:
     """The inverse of the Hessian's diagonal blocks, one for each class, among steps that sum to zero.
@@ -85,8 +106,10 @@ class Blocks:
         H = objective.class_grams(theta, A.diagonal() / (_ROWS_PER_FEATURE * D + 200))
         features = np.arange(D)
         H[:, features, features] += objective.reg
-        diagonal = np.einsum("kdd->kd", H)
-        diagonal += 1e-7 * diagonal + 1e-300  # a view: what sampling missed must not look free
+        H += _SHARE * A.diagonal()[:, None, None] * Product.of(objective).gram(objective.fit_intercept)
+        diagonal = np.einsum("kdd->kd", H)  # a view
+        diagonal += 1e-7 * diagonal
+        diagonal[diagonal == 0] = 1.0
         scale = 1 / np.sqrt(diagonal)
         inverses = []
         for block, s in zip(H, scale, strict=True):
@@ -95,7 +118,8 @@ class Blocks:
         total = np.sum(inverses, axis=0)
         spread = 1 / np.sqrt(total.diagonal())
         self._tie = np.linalg.inv(total * spread * spread[:, None]) * spread * spread[:, None]
-        self._inverses = np.asarray(inverses, dtype=np.float32)
+        safe = max(inverse.max() for inverse in inverses) < 1e30
+        self._inverses = np.asarray(inverses, dtype=np.float32 if safe else np.float64)
 
     @staticmethod
     def cost(objective: Objective) -> float:
@@ -109,7 +133,8 @@ class Blocks:
     def inverse(self, gradient: Array) -> Array:
         """Return the inverse times a gradient."""
         C, size, _ = self._inverses.shape
-        free = np.matmul(self._inverses, gradient.T.astype(np.float32)[:, :, None])[:, :, 0].astype(np.float64)
-        pull = (self._tie @ free.sum(axis=0)).astype(np.float32)
+        narrow = self._inverses.dtype
+        free = np.matmul(self._inverses, gradient.T.astype(narrow)[:, :, None])[:, :, 0].astype(np.float64)
+        pull = (self._tie @ free.sum(axis=0)).astype(narrow)
         free -= (self._inverses.reshape(C * size, size) @ pull).reshape(C, size)
         return np.ascontiguousarray(free.T)

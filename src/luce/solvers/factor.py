@@ -50,8 +50,13 @@ class Factor:
         x = sl.cho_solve(self._factor, gradient.T.ravel() / self.scale, check_finite=False) / self.scale
         return np.ascontiguousarray(x.reshape(n_classes, size).T)
 
+    def inverse(self) -> Array:
+        """Return the inverse Hessian, (C, D', C, D')."""
+        size, n_classes = self._shape
+        inverse = sl.cho_solve(self._factor, np.diag(1 / self.scale), check_finite=False)
+        inverse /= self.scale[:, None]
+        return np.asarray(inverse).reshape(n_classes, size, n_classes, size)
+
     def inverse_diagonal(self) -> Array:
         """Return the diagonal of the inverse Hessian, (C, D')."""
-        size, n_classes = self._shape
-        inverse = sl.cho_solve(self._factor, np.eye(len(self.scale)), check_finite=False)
-        return np.asarray(inverse.diagonal() / np.square(self.scale)).reshape(n_classes, size)
+        return np.einsum("kdkd->kd", self.inverse())
