@@ -54,7 +54,7 @@ class InMemory:
             self.total_weight, self.least_weight = float(self.n_samples), 1.0
         else:
             self.total_weight = float(self.weight.sum())
-            self.least_weight = float(self.weight[self.weight > 0].min())
+            self.least_weight = float(self.weight[self.weight > 0].min(initial=np.inf))
 
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
         """Return the pass `name` over X."""
@@ -107,6 +107,10 @@ class Objective:
     def n_passes(self) -> float:
         """Passes over the data so far, by this objective and those that share its data."""
         return float(self._shared["passes"])
+
+    def count_passes(self, passes: float) -> None:
+        """Count work that was done on parts of the data, see :meth:`take`."""
+        self._shared["passes"] += passes
 
     def with_penalty(self, reg: float, l1: float = 0.0) -> Objective:
         """Return the same objective under another penalty; sums over the data are shared."""
