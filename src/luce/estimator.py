@@ -22,6 +22,8 @@ from luce.solvers.driver import Callback
 _ADVICE = {
     "max_iter": "raise max_iter, or tol if this is near enough",
     "stalled": "this is what rounding allows: raise tol, pass float64 features, or scale the largest ones down",
+    "unpenalised": "classes that come apart and features that repeat each other leave no proof without a penalty: "
+    "pass a finite C",
     "separable": "without a penalty the weights grow for ever: pass a finite C",
     "stopped": "a callback ended the fit",
 }
@@ -227,9 +229,11 @@ class SoftmaxClassifier(Predictions):
     def _warn(self, solution: Solution) -> None:
         if solution.status == "finished":
             return
+        unproven = solution.status == "stalled" and np.isinf(self.C)
+        advice = _ADVICE["unpenalised" if unproven else solution.status]
         warnings.warn(
             f"The fit is proven to within {solution.gap / max(solution.value, 1e-300):.1e} of its objective, "
-            f"not tol={self.tol:g} ({solution.status}): {self._advice(solution.status)}.",
+            f"not tol={self.tol:g} ({solution.status}): {advice}.",
             ConvergenceWarning,
             stacklevel=3,
         )

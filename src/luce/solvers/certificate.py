@@ -221,8 +221,8 @@ class _Noise:
         scores = self._spread(theta)
         self.of_value = unit * (1.0 + scores * unsettled) + summed * unsettled  # and of the gradient's x (p - y)
         self.of_probabilities = unit * (1.0 + scores)  # relative, in each sample
-        self.of_means = unit + summed * unsettled  # of the mean q
-        self.of_gradients = (unit + summed * np.sqrt(unsettled)) * self.scale
+        self.of_means = 4 * _EPS + summed * unsettled  # of the mean q, whose entries sum to 1 within rounding
+        self.of_gradients = (4 * _EPS + summed * np.sqrt(unsettled)) * self.scale
 
     def _spread(self, theta: Array) -> float:
         size = np.abs(self._objective.weights(theta)).max(axis=1, initial=0.0)

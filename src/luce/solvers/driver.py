@@ -123,7 +123,8 @@ def minimize(
     start = time.perf_counter()
     history: list[Progress] = []
     callbacks = list(callbacks)
-    last = unproven = Certificate(np.inf, np.inf)  # at the last attempt
+    last = unproven = Certificate(np.inf, np.inf)  # of the last attempt that proved too little
+    hoped = np.inf  # the estimate then
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
 
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
@@ -157,15 +158,16 @@ def minimize(
             certificate = _certify(objective, state, rounding(state.theta), tol)
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
-            exhausted |= certificate.gap > 0.5 * last.gap and not certificate.value < last.value
+            gained = last.value - certificate.value
+            exhausted |= state.gap > 0.5 * hoped and not gained > 1e-4 * last.gap
             if exhausted and objective.dtype == np.float64:
                 return finish(state, iteration, "stalled", certificate)
             if exhausted:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
-                state, last = solver.init(objective, state.theta), unproven
+                state, last, hoped = solver.init(objective, state.theta), unproven, np.inf
             else:
                 slack /= 2
-                last = certificate
+                last, hoped = certificate, state.gap
         if _separates(objective, state, tol):
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:

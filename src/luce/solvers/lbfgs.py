@@ -129,13 +129,16 @@ def _refresh(objective: Objective, state: State) -> None:
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
     A = sample.class_curvature(state.theta)
+    if "start" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
+        memory["due"] = np.inf
+        return
     worth = max(10.0, Blocks.cost(objective))  # iterations before blocks pay for themselves
     memory["blocks"] = count >= worth
     if memory["blocks"]:
         memory["start"] = Blocks(objective, state.theta, A).inverse
     else:
         memory["start"] = Product.of(objective).inverse(objective, A)
-    memory["due"] = min(max(2 * count, 3), worth) if count < worth else 2 * count
+    memory["due"] = min(max(2 * count, 3), worth) if count < worth else count + max(worth, 0.25 * count)
     state.inverse = _inverse(memory)
 
 
