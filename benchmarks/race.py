@@ -1,8 +1,8 @@
 """The race: seconds to a relative gap, luce against the solvers that people use.
 
 Each fit runs in a fresh process with a growing budget (iterations for the peers, tolerance for luce). What it
-returns is judged outside, in float64, by ``mean loss + reg/2 ||W||^2``; the optimum is the lowest value that any
-of them reached, and luce's own proven bound says how far that can be off.
+returns is judged outside, in float64, by ``mean loss + reg/2 ||W||^2``; the optimum is the lowest value that
+any of them reached, and luce's own proven bound says how far that can be off.
 
     python -m benchmarks.race [--cases NAME ...] [--regs 1e-3 1e-5] [--seconds 60] [--picture race.png]
 """
@@ -124,7 +124,17 @@ def race(X, y, reg: float, seconds: float, peers) -> dict[str, list[tuple[float,
         for peer in peers:
             traces[peer] = []
             for budget in PEERS[peer][1]:
-                call = [sys.executable, "-m", "benchmarks.race", "--worker", data, peer, str(reg), str(budget), out]
+                call = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.race",
+                    "--worker",
+                    data,
+                    peer,
+                    str(reg),
+                    str(budget),
+                    out,
+                ]
                 try:
                     done = subprocess.run(call, timeout=4 * seconds + 30, capture_output=True, text=True)
                 except subprocess.TimeoutExpired:
@@ -186,7 +196,9 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--regs", nargs="*", type=float, default=[1e-3, 1e-5, 1e-7])
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--seconds", type=float, default=30, help="a peer's last budget is the first over this")
+    parser.add_argument(
+        "--seconds", type=float, default=30, help="a peer's last budget is the first over this"
+    )
     parser.add_argument("--picture", help="write gap against seconds to this PNG")
     parser.add_argument("--json", help="write all traces to this file")
     options = parser.parse_args()
@@ -197,7 +209,10 @@ def main() -> None:
             continue
         X, y = loaded
         for reg in options.regs:
-            print(f"\n{case}: {X.shape[0]} x {X.shape[1]} {X.dtype}, {y.max() + 1} classes, reg {reg:g}", flush=True)
+            print(
+                f"\n{case}: {X.shape[0]} x {X.shape[1]} {X.dtype}, {y.max() + 1} classes, reg {reg:g}",
+                flush=True,
+            )
             traces = race(X, y, reg, options.seconds, options.peers)
             optimum = min(value for trace in traces.values() for _, value in trace)
             results[case, reg] = (traces, optimum)

@@ -1,5 +1,7 @@
 """The solvers against each other and against dense linear algebra; the loop around them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -161,7 +163,7 @@ def test_callbacks_see_every_iteration_and_can_end_the_fit():
     assert fit.status == "stopped"
     assert [p.iteration for p in seen] == [1, 2, 3, 3]
     assert [p.certified for p in seen] == [False, False, False, True]
-    assert all(a.loss >= b.loss and a.passes <= b.passes for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a.loss >= b.loss and a.passes <= b.passes for a, b in itertools.pairwise(seen))
 
 
 def test_separable_without_a_penalty_ends():

@@ -21,9 +21,9 @@ from luce.solvers.driver import Callback
 
 _ADVICE = {
     "max_iter": "raise max_iter, or tol if this is near enough",
-    "stalled": "this is what rounding allows: raise tol, pass float64 features, or scale the largest ones down",
-    "unpenalised": "classes that come apart and features that repeat each other leave no proof without a penalty: "
-    "pass a finite C",
+    "stalled": "this is what rounding allows: raise tol, pass float64 features, or scale the largest down",
+    "unpenalised": "classes that come apart or features that repeat each other leave no proof without a "
+    "penalty: pass a finite C",
     "separable": "without a penalty the weights grow for ever: pass a finite C",
     "stopped": "a callback ended the fit",
 }
@@ -129,7 +129,7 @@ class SoftmaxClassifier(Predictions):
         """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,)."""
         check_parameters(self.get_params(deep=False))
         X, y = self._labelled(X, y, reset=True)
-        self._stream = None
+        self._stream: State | None = None
         weight = as_weights(sample_weight, X.shape[0])
         problem = Problem.of(
             X,
@@ -170,8 +170,9 @@ class SoftmaxClassifier(Predictions):
 
         Notes
         -----
-        `solver` may be an :class:`luce.solvers.SGD`; otherwise its defaults are used. The penalty counts all the
-        samples seen so far. loss_ is that of the last batch, gap_ is infinite: nothing is proven on a stream.
+        `solver` may be an :class:`luce.solvers.SGD`; otherwise its defaults are used. The penalty counts
+        all the samples seen so far. loss_ is that of the last batch, gap_ is infinite: nothing is proven on a
+        stream.
         """
         check_parameters(self.get_params(deep=False))
         if self.l1_ratio > 0:
@@ -281,7 +282,7 @@ def check_parameters(values: dict[str, Any]) -> None:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (Real, np.number)) and not _flag(value) and not np.isnan(value)
+    return isinstance(value, (Real, np.number)) and not _flag(value) and value == value
 
 
 def _whole(value: Any) -> bool:

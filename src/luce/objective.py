@@ -198,9 +198,9 @@ class Objective:
         return np.asarray(total / self.data.total_weight)
 
     def class_grams(self, theta: Array, least: Array) -> Array:
-        """Return, for each class, the mean of p (1 - p) [x, 1] [x, 1]^T from samples drawn by their weight in it.
+        """Return, for each class, the mean of p (1 - p) [x, 1] [x, 1]^T, from samples drawn by weight.
 
-        Samples whose own p (1 - p) is below `least` (C,) times the number of samples are drawn the more rarely.
+        Samples whose own p (1 - p) is below `least` (C,) times the number of samples are drawn more rarely.
         """
         W, b = self._split(theta)
         total = self._sum("class_grams", W, b, least * self.data.total_weight)

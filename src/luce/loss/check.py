@@ -88,8 +88,9 @@ def check_ladder(seed: int = 0) -> list[Rung]:
     }
     rows = []
     for case, (n, d, c, reg, dtype, tolerance) in cases.items():
-        X, y = rng.standard_normal((n, d)).astype(dtype), rng.integers(0, c, n)
-        W = rng.standard_normal((d, c)).astype(dtype)
+        X: Array = rng.standard_normal((n, d)).astype(dtype)
+        y = rng.integers(0, c, n)
+        W: Array = rng.standard_normal((d, c)).astype(dtype)
         X64 = X.astype(np.float64)
         true_loss, _ = softmax_loss_naive(W.astype(np.float64), X64, y, reg)
         slope = numerical_gradient(lambda V: softmax_loss_naive(V, X64, y, reg)[0], W)  # noqa: B023

@@ -17,14 +17,14 @@ Matrix: TypeAlias = Any  # a dense (N, D) array or a SciPy CSR array: rows are s
 _MEND = "pass a 2-D array of numbers, samples as rows"
 
 
-def as_matrix(X: object, name: str = "X") -> Matrix:
+def as_matrix(X: Any, name: str = "X") -> Matrix:
     """Return X as it is where the kernels can read it, else as the nearest thing that they can.
 
     Dense float32/float64 in C or F order and CSR with sorted float data are passed through untouched;
     integers and booleans become float64, float16 becomes float32, other sparse formats become CSR.
     """
     if sp.issparse(X):
-        X = X.tocsr()  # type: ignore[attr-defined]
+        X = X.tocsr()
         dtype = _float_dtype(X.dtype, name)
         return X if X.dtype == dtype else X.astype(dtype)
     try:
@@ -52,7 +52,7 @@ def _float_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     return np.dtype(np.float64)
 
 
-def as_targets(y: object, n_samples: int, n_classes: int, *, soft: bool = True) -> Array:
+def as_targets(y: Any, n_samples: int, n_classes: int, *, soft: bool = True) -> Array:
     """Return labels as int64 (N,) or soft labels as a float (N, C) array, checked.
 
     Raises
@@ -77,7 +77,7 @@ def as_targets(y: object, n_samples: int, n_classes: int, *, soft: bool = True) 
             f"y[{bad[0]}] = {y[bad[0]]} is not a class: W has {n_classes} columns, "
             f"so labels are 0..{n_classes - 1}"
         )
-    return y.astype(np.int64, copy=False)
+    return cast(Array, y.astype(np.int64, copy=False))
 
 
 def _soft_targets(y: Array, n_samples: int, n_classes: int) -> Array:
@@ -113,7 +113,7 @@ def as_weights(sample_weight: object, n_samples: int) -> Array | None:
 
 
 def check_loss_inputs(
-    W: object, X: object, y: object, reg: float, *, soft: bool = True
+    W: Any, X: Any, y: Any, reg: float, *, soft: bool = True
 ) -> tuple[Array, Matrix, Array]:
     """Check the arguments that the three rungs of the ladder share; return (W, X, y) ready to use."""
     X = as_matrix(X)

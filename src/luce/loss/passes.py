@@ -255,7 +255,7 @@ def class_grams(
 ) -> Array:
     """Return estimates of ``sum_i h_ik x_i x_i^T`` with ``h_ik = w_i p_ik (1 - p_ik)``, (C, D', D').
 
-    A sample counts for class k with probability ``min(1, h_ik / least_k)``, and then as ``max(h_ik, least_k)``:
+    A sample counts for class k with probability ``min(1, h_ik / least_k)``, then as ``max(h_ik, least_k)``:
     right on average, and the same for the same arguments. With an intercept (b given) it is the last feature.
     """
     n_samples, n_features = X.shape

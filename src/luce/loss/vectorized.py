@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from luce.loss.inputs import Array, Matrix, check_loss_inputs, require_finite_loss
@@ -53,4 +51,4 @@ def softmax_loss_vectorized(W: Array, X: Matrix, y: Array, reg: float) -> tuple[
     log_P = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
     loss = -np.sum(Y * log_P) / num_samples + 0.5 * reg * np.sum(np.square(W, dtype=np.float64))
     dW = X.T @ ((np.exp(log_P) - Y) / num_samples) + reg * W
-    return require_finite_loss(loss, W, X), cast(Array, np.asarray(dW, dtype=W.dtype))
+    return require_finite_loss(loss, W, X), np.asarray(dW, dtype=W.dtype)

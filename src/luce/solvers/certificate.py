@@ -7,7 +7,7 @@ With R(W) the penalty, R* its convex conjugate and q_i any distribution over the
 as long as mean (q_i - y_i) = 0 where there is an intercept (Fenchel duality; p are the probabilities at
 theta). For q = p and R = reg/2 ||W||^2 it is ``||gradient||^2 / (2 reg)``, which is loose by the ratio of the
 curvature to reg. Moved to first order along a near-Newton direction d, ``q = p * (1 + u - p . u)`` with
-``u = x d``, the bound is close to the true gap; its G costs one Hessian product, its divergence one more pass.
+``u = x d``, the bound is close to the true gap; its G costs a Hessian product, its divergence one more pass.
 
 The bracket is at least zero, and all that rounding can do to it is added to it, so what is returned stays
 above the truth.
@@ -35,7 +35,7 @@ _EPS = float(np.finfo(np.float64).eps)
 class Certificate:
     """The value of the objective at a point, and a proven bound on how far above the optimum it is.
 
-    The direction is the one that the bound was proven along: a step along it nearly always leads further down.
+    The direction is the one that the bound was proven along: a step along it nearly always leads on down.
     """
 
     value: float
@@ -142,9 +142,9 @@ def _improve(
 ) -> tuple[Array, Array]:
     """Return a direction with a better bound and its Hessian product, by preconditioned conjugate gradients.
 
-    To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the loss's part
-    of the Hessian. It swings along the iterates of conjugate gradients; the combination with the best so far
-    that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no product.
+    To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of
+    the loss in the Hessian. It swings along the iterates of conjugate gradients; the combination with the
+    best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no product.
     What is left in the intercept counts as what settling it will add to the weights' residual.
     """
     reg = objective.reg
@@ -208,7 +208,7 @@ def _without_penalty(objective: Objective, gradient: Array, theta: Array) -> Arr
 class _Noise:
     """What rounding may have done to sums over the data.
 
-    The dual point q is whatever distribution was computed, so the errors of scores come in through its divergence
+    The dual point q is whatever distribution was computed, so errors of scores come in through its divergence
     from the true p alone, squared; its G carries those of products and sums, not those of scores.
     """
 
@@ -219,7 +219,9 @@ class _Noise:
         unsettled = min(1.0, 2 * max(loss, 0.0))  # bounds mean |p - y|, and mean p (1 - p)
         self.scale = np.sqrt(objective.moments()[1])  # root mean square of each feature
         scores = self._spread(theta)
-        self.of_value = unit * (1.0 + scores * unsettled) + summed * unsettled  # and of the gradient's x (p - y)
+        self.of_value = (
+            unit * (1.0 + scores * unsettled) + summed * unsettled
+        )  # and of the gradient's x (p - y)
         self.of_probabilities = unit * (1.0 + scores)  # relative, in each sample
         self.of_means = 4 * _EPS + summed * unsettled  # of the mean q, whose entries sum to 1 within rounding
         self.of_gradients = (4 * _EPS + summed * np.sqrt(unsettled)) * self.scale

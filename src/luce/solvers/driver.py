@@ -130,11 +130,9 @@ def minimize(
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
         if gap == np.inf and history:
             gap = history[-1].gap  # no new estimate at this iteration
-        progress = Progress(
-            iteration, value, gap, objective.n_passes, time.perf_counter() - start, certified
-        )
+        progress = Progress(iteration, value, gap, objective.n_passes, time.perf_counter() - start, certified)
         history.append(progress)
-        return any([callback(progress) for callback in callbacks])
+        return any(callback(progress) for callback in callbacks)
 
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = rounding(state.theta)
@@ -193,4 +191,4 @@ def _separates(objective: Objective, state: State, tol: float) -> bool:
     """Whether, without a penalty, the loss goes to zero: each sample has more than half the probability."""
     if objective.reg > 0 or objective.l1 > 0 or state.value > tol:
         return False
-    return state.value * objective.data.total_weight < np.log(2) * objective.data.least_weight
+    return bool(state.value * objective.data.total_weight < np.log(2) * objective.data.least_weight)

@@ -59,4 +59,4 @@ class Factor:
 
     def inverse_diagonal(self) -> Array:
         """Return the diagonal of the inverse Hessian, (C, D')."""
-        return np.einsum("kdkd->kd", self.inverse())
+        return np.asarray(np.einsum("kdkd->kd", self.inverse()))

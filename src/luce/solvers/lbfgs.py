@@ -162,7 +162,7 @@ def _two_loops(pairs: list[tuple[Array, Array]], start: Inverse, gradient: Array
 
 
 def _estimate_gap(objective: Objective, state: State) -> None:
-    """Set the direction, among those spanned by the pairs, whose certificate is best, and what it would prove.
+    """Set the direction, among those spanned by the pairs, whose certificate is best, and what it proves.
 
     With d = sum_j mu_j s_j and the loss's part of the curvature, H0 d = sum_j mu_j (y_j - reg s_j), the bound
     of :mod:`luce.solvers.certificate` is, to second order, ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)`` over the

@@ -26,8 +26,8 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
     """Return a point with sufficient decrease along a direction, or None where rounding hides any.
 
     The step is accepted by Armijo's rule or, where the decrease is as small as the rounding of the values, by
-    the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is doubled while the slope says
-    that the minimum is far ahead.
+    the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is doubled while the
+    slope says that the minimum is far ahead.
     """
     slope = float(np.vdot(start.gradient, direction))
     if not slope < 0:
