@@ -304,9 +304,7 @@ def chosen_solver(solver: str | Solver, objective: Objective, random_state: Any 
     elif objective.l1 > 0:
         chosen = Proximal()
     else:
-        size = int(np.prod(objective.shape))
-        work = objective.data.n_samples * float(size) ** 2
-        chosen = Newton() if size <= 100 or (size <= 1500 and work <= 2e9) else LBFGS()
+        chosen = Newton() if np.prod(objective.shape) <= 300 else LBFGS()
     if objective.l1 > 0 and isinstance(chosen, (LBFGS, Newton)):
         raise InputError(
             f"solver={type(chosen).__name__} cannot do an l1_ratio above 0: the absolute penalty has no "
