@@ -17,7 +17,7 @@ check: $(VENV)/.test $(VENV)/.check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 # The kernels under the address and undefined-behaviour sanitizers, in an environment of their own that
@@ -45,6 +45,10 @@ $(VENV)/.installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --requirement requirements/test.txt
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --requirement requirements/bench.txt
 	@touch $@
 
 $(VENV)/.check: requirements/check.txt | $(VENV)/bin/python
