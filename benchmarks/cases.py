@@ -15,7 +15,8 @@ def fashion(rows: int = 60000):
     from luce.data.sources import read
 
     data = read(str(_FASHION))
-    return (np.asarray(data.X)[:rows] / np.float32(255)).astype(np.float32), _numbers(data.y[:rows])
+    X = np.asarray(data.X)[:rows].reshape(rows, -1)
+    return (X / np.float32(255)).astype(np.float32), _numbers(data.y[:rows])
 
 
 def mlbench(name: str):

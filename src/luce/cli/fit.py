@@ -153,7 +153,7 @@ def fit(
     }
     _save(pipeline, output, onnx, dataset, result, counts, classifier.history_)
     out.result(result, show.fit)
-    if not classifier.converged_:
+    if not classifier.converged_ and classifier.status_ != "finished":
         ctx.exit(4)
 
 

@@ -39,7 +39,9 @@ def fit(console: Console, result: Values) -> None:
     console.print()
     _heading(console, "Fit")
     console.print(f"  objective  {model['loss']:.6g}, at most {model['gap']:.2g} above the optimum (proven)")
-    if not model["converged"]:
+    if model["status"] == "finished":
+        console.print("             gradient descent ended after its epochs, without aiming at the tolerance")
+    elif not model["converged"]:
         console.print(f"             above the tolerance: not converged ({model['status']})", style="yellow")
     console.print(
         f"  effort     {model['passes']:,.0f} passes over {model['rows']:,} rows, {seconds(model['seconds'])}"
