@@ -132,13 +132,13 @@ def check_loss_inputs(
     return W, X, as_targets(y, n_samples, W.shape[1], soft=soft)
 
 
-def require_finite_loss(loss: float, W: Array, X: Matrix) -> float:
-    """Return the loss, or say what made it infinite or NaN: an entry of W or X, or scores that overflow."""
-    if not np.isfinite(loss):
+def finite_result(loss: float, dW: Array, W: Array, X: Matrix) -> tuple[float, Array]:
+    """Return loss and gradient, or say what made them infinite or NaN: an entry of W or X, or an overflow."""
+    if not (np.isfinite(loss) and np.isfinite(dW).all()):
         require_finite(W, "W")
         require_finite(X, "X")
-        raise InputError("the scores X @ W or the penalty overflow: scale the features or the weights down")
-    return float(loss)
+        raise InputError("the scores X @ W, the gradient or the penalty overflow: scale X or W down")
+    return float(loss), dW
 
 
 def require_finite(X: Matrix, name: str = "X") -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import scipy.sparse as sp
 
-from luce.loss.inputs import Array, Matrix, check_loss_inputs, require_finite, require_finite_loss
+from luce.loss.inputs import Array, Matrix, check_loss_inputs, finite_result, require_finite
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named, not warned of
@@ -58,7 +58,7 @@ def softmax_loss_naive(W: Array, X: Matrix, y: Array, reg: float) -> tuple[float
     loss = 0.0
     dW = np.zeros_like(W)
     if not np.isfinite(X @ W).all():
-        require_finite_loss(math.inf, W, X)
+        finite_result(math.inf, dW, W, X)
     for i in range(num_samples):
         z = [sum(X[i, d] * W[d, j] for d in range(num_features)) for j in range(num_classes)]
         z_max = max(z)  # exp of a difference to the maximum is at most 1: it cannot overflow
@@ -71,4 +71,4 @@ def softmax_loss_naive(W: Array, X: Matrix, y: Array, reg: float) -> tuple[float
             dW[:, j] += (math.exp(log_p) - target) * X[i]
     loss = loss / num_samples + 0.5 * reg * float((W * W).sum())
     dW = dW / num_samples + reg * W
-    return require_finite_loss(loss, W, X), cast(Array, dW.astype(dtype))
+    return finite_result(loss, cast(Array, dW.astype(dtype)), W, X)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from luce.errors import InputError
 from luce.loss import kernels
-from luce.loss.inputs import Array, Matrix, as_weights, check_loss_inputs, require_finite_loss
+from luce.loss.inputs import Array, Matrix, as_weights, check_loss_inputs, finite_result
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named, not warned of
@@ -74,4 +74,4 @@ def softmax_loss(
     scale = X.shape[0] if weight is None else float(weight.sum())
     loss = float(total) / scale + 0.5 * reg * float(np.sum(np.square(W, dtype=np.float64)))
     dW = np.asarray(dW / scale + reg * W, dtype=W.dtype)
-    return require_finite_loss(loss, W, X), dW
+    return finite_result(loss, dW, W, X)

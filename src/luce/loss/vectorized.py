@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from luce.loss.inputs import Array, Matrix, check_loss_inputs, require_finite_loss
+from luce.loss.inputs import Array, Matrix, check_loss_inputs, finite_result
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is named, not warned of
@@ -51,4 +51,4 @@ def softmax_loss_vectorized(W: Array, X: Matrix, y: Array, reg: float) -> tuple[
     log_P = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
     loss = -np.sum(Y * log_P) / num_samples + 0.5 * reg * np.sum(np.square(W, dtype=np.float64))
     dW = X.T @ ((np.exp(log_P) - Y) / num_samples) + reg * W
-    return require_finite_loss(loss, W, X), np.asarray(dW, dtype=W.dtype)
+    return finite_result(loss, np.asarray(dW, dtype=W.dtype), W, X)

@@ -144,8 +144,8 @@ def _improve(
 
     To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of
     the loss in the Hessian. It swings along the iterates of conjugate gradients; the combination with the
-    best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no product.
-    What is left in the intercept counts as what settling it will add to the weights' residual.
+    best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no
+    product. What is left in the intercept counts as what settling it will add to the weights' residual.
     """
     reg = objective.reg
     best, best_pull = direction, _without_penalty(objective, product, direction)
