@@ -1,4 +1,4 @@
-"""Softmax against large margins on Fashion-MNIST: test errors, and what the features look like in two dimensions.
+"""Softmax against large margins on Fashion-MNIST: test errors, and pictures of features two numbers wide.
 
 python examples/margins/petals.py                       # the files of Debian's dataset-fashion-mnist
 python examples/margins/petals.py FOLDER --seeds 5      # or a folder with MNIST's four IDX files
@@ -6,6 +6,7 @@ python examples/margins/petals.py --quick               # a minute's look, on a 
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def margins(steps: int) -> dict[str, Callable[[], Margin | None]]:
 def network(width: int, side: int) -> nn.Module:
     """Three strided convolutions and a linear layer, which gives the features."""
     channels, layers = [1, 16, 32, 64], list[nn.Module]()
-    for before, after in zip(channels, channels[1:], strict=False):
+    for before, after in itertools.pairwise(channels):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         side = (side + 1) // 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side**2, width))
