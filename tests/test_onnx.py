@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from luce.estimator import SoftmaxClassifier
 from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -16,6 +15,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, PolynomialFeatures
 from luce.data import cells
 from luce.data.columns import describe, make_pipeline
 from luce.errors import InputError, MissingExtraError
+from luce.estimator import SoftmaxClassifier
 from luce.onnx_export import to_onnx
 
 ort = pytest.importorskip("onnxruntime")
