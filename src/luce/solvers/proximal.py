@@ -19,6 +19,8 @@ _MAX_PRODUCTS = 50  # of the Hessian, in one round
 _MAX_HALVINGS = 30
 _LEAST_GAIN = 0.05  # of conjugate gradients so far, that one more product must bring
 _SUFFICIENT = 1e-4
+_FAR = 1e-10  # relative decrease below which the model is minimised as well as it can be
+_MAX_IDLE = 5  # rounds that do not improve the bound, and steps that bring nothing either
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class Proximal:
     model is minimised in rounds. A proximal gradient step says which weights are zero and the signs of the
     others; with those fixed the model is a plain quadratic, and conjugate gradients go towards its minimum.
     Rounds end when the certificate along the step, to second order, is within a tenth of the decrease that
-    the step promises: the dual point that ends the search is the one that proves the fit.
+    the step promises, so that it also proves the fit; or, far from the optimum, when they bring little more.
 
     It needs the Hessian's products alone, and no more memory than a few copies of the weights.
     """
 
     def init(self, objective: Objective, theta: Array) -> State:
         """Return the state at theta."""
-        memory = {"damping": 0.1, "reach": 1.0}
+        memory = {"damping": 0.1, "reach": 1.0, "value": np.inf, "gap": np.inf, "idle": 0}
         return _state(objective, Point(theta, *objective.value_and_gradient(theta)), memory)
 
     def step(self, objective: Objective, state: State) -> State:
@@ -56,18 +58,32 @@ def _state(objective: Objective, point: Point, memory: dict[str, Any]) -> State:
     """Minimise the model at a point."""
     theta, smooth, gradient = point
     model = _Model(objective, theta, gradient, memory["damping"], memory["reach"])
-    gap = np.inf
+    gap = least = np.inf
+    idle = 0
     for _ in range(_MAX_ROUNDS):
         promised, last = model.promised, gap
         model.descend()
         model.solve_face()
         gap = expect(objective, theta, smooth, gradient, *model.way())
-        small = model.promised - promised <= 0.2 * promised
-        if gap - model.promised <= _LEFT * model.promised or (small and gap > 0.5 * last):
+        idle = 0 if gap < 0.9 * least else idle + 1
+        least = min(gap, least)
+        little = _FAR * abs(smooth) < model.promised <= 1.2 * promised and gap > 0.5 * last
+        if gap - model.promised <= _LEFT * model.promised or little or idle >= _MAX_IDLE:
             break
-    memory = {**memory, "smooth": smooth, "gradient": gradient, "reach": model.reach}
     direction, _ = model.way()
-    return State(theta, smooth + objective.rough_penalty(theta), gap, direction, memory=memory)
+    value = smooth + objective.rough_penalty(theta)
+    rounding = max(_FAR, float(np.finfo(objective.dtype).eps)) * abs(value)
+    falls = value < memory["value"] - rounding or gap < 0.9 * memory["gap"]
+    memory = {
+        "smooth": smooth,
+        "gradient": gradient,
+        "damping": memory["damping"],
+        "reach": model.reach,
+        "value": min(value, memory["value"]),
+        "gap": min(gap, memory["gap"]),
+        "idle": 0 if falls else memory["idle"] + 1,
+    }
+    return State(theta, value, gap, direction, stalled=memory["idle"] >= _MAX_IDLE, memory=memory)
 
 
 class _Model:
@@ -173,10 +189,11 @@ class _Model:
         rz = first = float(np.vdot(residual, z))
         total = 0.0
         for _ in range(_MAX_PRODUCTS):
-            if not rz > 0:
-                break
             times = self._times(along)
-            share = rz / float(np.vdot(along, times))
+            curvature = float(np.vdot(along, times))
+            if not (rz > 0 and curvature > 0):
+                break
+            share = rz / curvature
             step += share * along
             product += share * times
             residual += np.where(free, share * times, 0.0)
