@@ -123,9 +123,10 @@ def fit(
     if parts.held_out is not None:
         with about(parts.held_out.name):
             measured = evaluate(pipeline, parts.held_out, counts / counts.sum())
-        held_out = {"how": parts.how, "split": parts.split, **_as_dict(measured)}
+        held_out = {"how": parts.how, "split": parts.split, "test_size": test_size, **_as_dict(measured)}
     result = {
         "command": "fit",
+        "again": options.as_typed(ctx),
         "data": {
             "name": data,
             "kind": dataset.layout.kind,
@@ -212,7 +213,7 @@ def _save(
             layout = layout.only({c["name"] for c in result["columns"] if c["kind"] != "dropped"})
         metadata = plain(
             {
-                **{name: result[name] for name in ("data", "columns", "model", "held_out")},
+                **{name: result[name] for name in ("again", "data", "columns", "model", "held_out")},
                 "layout": layout.to_dict(),
                 "class_counts": counts,
                 "history": history,

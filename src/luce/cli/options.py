@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 Command = Callable[..., Any]
+
+_OUTPUTS = {"output", "onnx", "report", "as_json", "quiet", "debug"}
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -39,3 +43,18 @@ def as_json(command: Command) -> Command:
 def target(help: str) -> Callable[[Command], Command]:
     """Add --target."""
     return click.option("--target", metavar="COL", help=help)
+
+
+def as_typed(ctx: click.Context) -> str:
+    """Return the command that gives the same result again: what was typed, without where results went."""
+    words = ["luce", ctx.info_name or ""]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        value = ctx.params.get(name)
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif name not in _OUTPUTS and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = max(parameter.opts, key=len)
+            for each in value if isinstance(value, tuple) else [value]:
+                words += [flag] if each is True else [flag, str(each)]
+    return shlex.join(words)
