@@ -1,0 +1,164 @@
+"""Which classes are taken for which: :class:`ConfusionDisplay`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from luce.data.labels import codes_of
+from luce.errors import InputError
+from luce.plot._canvas import BLUE, INK, MUTED, PAPER, Display, label_ticks
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+NAMED = 40  # classes up to which each has its name at its row
+NUMBERED = 20  # classes up to which each cell has its number
+PIXELS = 500  # rows of the largest picture; beyond, cells are joined
+
+
+class ConfusionDisplay(Display):
+    """The confusion matrix: a row for each true class, a column for each predicted one.
+
+    Up to 20 classes each cell shows its number; beyond 40 classes the matrix is a picture whose classes are
+    ordered so that those taken for each other are neighbours, and :meth:`frame` names the confusions, worst
+    first.
+
+    Parameters
+    ----------
+    confusion : array (C, C), int
+    classes : array (C,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from luce.plot import ConfusionDisplay
+    >>> y_true, y_pred = np.array(["a", "a", "b", "b"]), np.array(["a", "b", "b", "b"])
+    >>> display = ConfusionDisplay.from_predictions(y_true, y_pred)
+    >>> display.confusion.tolist()
+    [[1, 1], [0, 2]]
+    >>> display.frame().iloc[0].to_dict()
+    {'true': 'a', 'predicted': 'b', 'rows': 1, 'share': 0.5}
+    >>> figure = display.plot(normalize=True)
+    """
+
+    def __init__(self, confusion: Array, classes: Array) -> None:
+        self.confusion = np.asarray(confusion)
+        self.classes = np.asarray(classes)
+        if self.confusion.shape != (len(self.classes),) * 2:
+            raise InputError(
+                f"{len(self.classes)} classes do not fit a matrix of shape {self.confusion.shape}"
+            )
+
+    @classmethod
+    def from_predictions(cls, y_true: Array, y_pred: Array, *, classes: Array | None = None) -> Self:
+        """Count true (N,) and predicted labels (N,); true labels that are none of `classes` are left out."""
+        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        if classes is None:
+            classes = np.unique(np.concatenate([y_true, y_pred]))
+        truth, predicted = codes_of(y_true, classes), codes_of(y_pred, classes)
+        known = (truth >= 0) & (predicted >= 0)
+        C = len(classes)
+        counts = np.bincount(truth[known] * C + predicted[known], minlength=C * C)
+        return cls(counts.reshape(C, C), classes)
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any, y: Array) -> Self:
+        """Count what a fitted classifier predicts for X against labels y."""
+        return cls.from_predictions(y, estimator.predict(X), classes=estimator.classes_)
+
+    @property
+    def shares(self) -> Array:
+        """The matrix with each row divided by its sum, (C, C); 0 for a class without rows."""
+        rows = self.confusion.sum(axis=1, keepdims=True)
+        shares: Array = np.divide(self.confusion, rows, out=np.zeros(self.confusion.shape), where=rows > 0)
+        return shares
+
+    def frame(self) -> pd.DataFrame:
+        """Return the cells that are not zero: confusions, the most frequent first, then the diagonal.
+
+        true, predicted; rows; share of the rows of the true class.
+        """
+        import pandas as pd
+
+        i, j = np.nonzero(self.confusion)
+        order = np.lexsort((j, i, -self.shares[i, j], -self.confusion[i, j], i == j))
+        i, j = i[order], j[order]
+        cells = {"rows": self.confusion[i, j], "share": self.shares[i, j]}
+        return pd.DataFrame({"true": self.classes[i], "predicted": self.classes[j], **cells})
+
+    def plot(self, ax: Axes | None = None, *, normalize: bool = False) -> Figure:
+        """Draw the matrix: counts, or with `normalize` the shares of the rows of each true class.
+
+        The colour is the share either way, so that large classes do not outshine small ones.
+        """
+        C = len(self.classes)
+        side = float(np.clip(1.4 + 0.36 * C, 3.2, 6.5 if C <= NUMBERED else 7.5)) if C <= NAMED else 4.8
+        with self._drawing(ax, (side, 0.95 * side)) as ax:
+            ax.set(xlabel="predicted class", ylabel="true class")
+            ax.grid(False)
+            ax.spines[:].set_visible(False)
+            ax.tick_params(length=0)
+            if C <= NAMED:
+                self._draw_cells(ax, normalize)
+            else:
+                self._draw_picture(ax)
+        return self.figure_
+
+    def _draw_cells(self, ax: Axes, normalize: bool) -> None:
+        from matplotlib.patches import Rectangle
+
+        C, shares = len(self.classes), self.shares
+        size = 8 if C <= 12 else 6
+        for i, j in zip(*np.nonzero(self.confusion), strict=True):
+            share, count = shares[i, j], self.confusion[i, j]
+            # a floor under the colour, so that a rare confusion is still seen
+            ax.add_patch(
+                Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=BLUE, alpha=0.12 + 0.84 * share, linewidth=0)
+            )
+            if C <= NUMBERED:
+                said = _percent(share) if normalize else f"{count:,}"
+                ax.text(
+                    j, i, said, ha="center", va="center", fontsize=size, color=PAPER if share > 0.5 else INK
+                )
+        ax.set(xlim=(-0.5, C - 0.5), ylim=(C - 0.5, -0.5), aspect="equal")
+        upright = max(len(str(name)) for name in self.classes) * C > 40
+        small = {"fontsize": 8 if C <= 12 else 6}
+        label_ticks(ax.set_xticks, range(C), self.classes, rotation=90 if upright else 0, **small)
+        label_ticks(ax.set_yticks, range(C), self.classes, **small)
+
+    def _draw_picture(self, ax: Axes) -> None:
+        from matplotlib.colors import to_rgb
+
+        order = _neighbours(self.confusion)
+        shares = self.shares[np.ix_(order, order)]
+        joined = -(-len(order) // PIXELS)
+        if joined > 1:  # the strongest of the cells that share a pixel
+            starts = np.arange(0, len(order), joined)
+            shares = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
+        picture = np.empty((*shares.shape, 4))
+        picture[..., :3] = to_rgb(BLUE)
+        picture[..., 3] = np.sqrt(shares)  # a root, since a confusion of one row in a hundred matters
+        ax.imshow(picture, interpolation="none", extent=(0, len(order), len(order), 0))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.label.set_color(MUTED)
+
+
+def _percent(share: float) -> str:
+    return "<1" if share < 0.005 else f"{100 * share:.0f}"
+
+
+def _neighbours(confusion: Array) -> Array:
+    """Return an order of the classes in which those taken for each other are near each other."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    mixed = np.sqrt(confusion + confusion.T.astype(np.float64))
+    np.fill_diagonal(mixed, 0)
+    distance = mixed.max() - mixed
+    np.fill_diagonal(distance, 0)
+    return np.asarray(leaves_list(linkage(squareform(distance), "average")))
