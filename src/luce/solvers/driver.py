@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,6 +59,17 @@ class Solver(Protocol):
         """Return the state one iteration on."""
 
 
+@runtime_checkable
+class Packing(Protocol):
+    """A solver that goes on exactly where it was kept; one without these starts anew from the point."""
+
+    def pack(self, state: State) -> dict[str, Any]:
+        """Return what a state's memory holds as arrays and as values for JSON."""
+
+    def unpack(self, objective: Objective, theta: Array, value: float, packed: dict[str, Any]) -> State:
+        """Return the state that was packed."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a callback is told after each iteration; it may return True to end the fit."""
@@ -71,6 +83,26 @@ class Progress:
 
 
 Callback = Callable[[Progress], bool | None]
+
+
+class Keeper(ABC):
+    """A callback that keeps the whole state of a fit, and may start a fit from one that it kept."""
+
+    @abstractmethod
+    def begin(self, objective: Objective, solver: Solver) -> tuple[State, list[Progress]] | None:
+        """Return the state to start from, with the history that led to it; None to start afresh."""
+
+    @abstractmethod
+    def __call__(self, progress: Progress) -> bool | None:
+        """See :data:`Callback`."""
+
+    @abstractmethod
+    def keep(self, state: State, history: Sequence[Progress]) -> None:
+        """Take note of the state after an iteration; a later step may change its memory."""
+
+    @abstractmethod
+    def end(self, status: str | None) -> None:
+        """Take note that the fit is over, see :class:`Solution`; None if an exception ended it."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +146,39 @@ def minimize(
     rounding : callable
         From a solver's theta to the one that is kept and certified, say in fewer digits.
     callbacks : iterable of callables
-        Called with a :class:`Progress` after each iteration; one that returns True ends the fit.
+        Called with a :class:`Progress` after each iteration; one that returns True ends the fit. A
+        :class:`Keeper` among them also sees the solver's state.
 
     Returns
     -------
     Solution
     """
+    callbacks = list(callbacks)
+    keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
+    try:
+        solution = _minimize(objective, solver, theta, tol, max_iter, rounding, callbacks, keepers)
+    except BaseException:
+        for keeper in keepers:
+            keeper.end(None)
+        raise
+    for keeper in keepers:
+        keeper.end(solution.status)
+    return solution
+
+
+def _minimize(
+    objective: Objective,
+    solver: Solver,
+    theta: Array,
+    tol: float,
+    max_iter: int,
+    rounding: Callable[[Array], Array],
+    callbacks: list[Callback],
+    keepers: list[Keeper],
+) -> Solution:
     start = time.perf_counter()
     history: list[Progress] = []
-    callbacks = list(callbacks)
+    iteration = 0
     last = unproven = Certificate(np.inf, np.inf)  # of the last attempt that proved too little
     hoped = np.inf  # the estimate then
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
@@ -148,8 +204,14 @@ def minimize(
             status = "converged"
         return Solution(rounded, certificate.value, certificate.gap, iteration, status, history)
 
-    state = solver.init(objective, theta)
-    iteration = 0
+    kept = [found for keeper in keepers if (found := keeper.begin(objective, solver))]
+    if kept:
+        state, history = kept[0]
+        iteration = history[-1].iteration
+        start -= history[-1].seconds
+        objective.count_passes(history[-1].passes)
+    else:
+        state = solver.init(objective, theta)
     while True:
         exhausted = state.stalled or state.gap <= np.finfo(objective.dtype).eps * state.value
         if exhausted or state.gap <= slack * tol * state.value:
@@ -172,7 +234,10 @@ def minimize(
             return finish(state, iteration, "finished" if state.ended else "max_iter")
         state = solver.step(objective, state)
         iteration += 1
-        if report(iteration, state.value, state.gap):
+        stop = report(iteration, state.value, state.gap)
+        for keeper in keepers:
+            keeper.keep(state, history)
+        if stop:
             return finish(state, iteration, "stopped")
 
 

@@ -101,19 +101,57 @@ class SGD:
                 "pass solver='proximal' or 'auto'"
             )
         rng = check_random_state(self.random_state)
-        rows = rng.permutation(objective.data.n_samples)
-        n_held = int(self.validation_fraction * len(rows))
-        held_out = objective.take(rows[:n_held]).with_penalty(0.0)
         memory = {
-            "rng": rng,
-            "rows": rows[n_held:],
-            "held_out": held_out if held_out.data.total_weight > 0 else None,
+            **self._rows(objective, rng),
             "best": (np.inf, theta, 0),  # held-out loss, where, and how many epochs ago
             "epochs": 0,
             "velocity": np.zeros_like(theta),
             **self._rates(objective, *objective.moments()),
         }
         return State(theta, objective.value(theta), memory=memory)
+
+    def pack(self, state: State) -> dict[str, Any]:
+        """Return what the state remembers, but for what :meth:`unpack` finds out again from the data."""
+        memory = state.memory
+        loss, where, ago = memory["best"]
+        drawn = {"dealt": memory["dealt"], "next": memory["rng"].get_state()}
+        return {
+            "velocity": memory["velocity"],
+            "best": where,
+            "best_loss": loss,
+            "ago": ago,
+            "epochs": memory["epochs"],
+            "ended": state.ended,
+            **{f"{when}_keys": rng[1] for when, rng in drawn.items()},
+            **{f"{when}_position": int(rng[2]) for when, rng in drawn.items()},
+        }
+
+    def unpack(self, objective: Objective, theta: Array, value: float, packed: dict[str, Any]) -> State:
+        """Return the state that was packed: the fit goes on as if it had never stopped."""
+        rng = np.random.RandomState()
+        rng.set_state(("MT19937", packed["dealt_keys"], packed["dealt_position"], 0, 0.0))
+        memory = {
+            **self._rows(objective, rng),
+            "best": (packed["best_loss"], packed["best"], packed["ago"]),
+            "epochs": packed["epochs"],
+            "velocity": packed["velocity"],
+            **self._rates(objective, *objective.moments()),
+        }
+        rng.set_state(("MT19937", packed["next_keys"], packed["next_position"], 0, 0.0))
+        return State(theta, value, memory=memory, ended=packed["ended"])
+
+    def _rows(self, objective: Objective, rng: np.random.RandomState) -> dict[str, Any]:
+        """Deal the samples to those that are learned from and those that are held out."""
+        dealt = rng.get_state()
+        rows = rng.permutation(objective.data.n_samples)
+        n_held = int(self.validation_fraction * len(rows))
+        held_out = objective.take(rows[:n_held]).with_penalty(0.0)
+        return {
+            "rng": rng,
+            "dealt": dealt,
+            "rows": rows[n_held:],
+            "held_out": held_out if held_out.data.total_weight > 0 else None,
+        }
 
     def step(self, objective: Objective, state: State) -> State:
         """Go once through the samples, in an order drawn anew."""
