@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from luce import solvers
+    from luce import callbacks, solvers
     from luce.estimator import SoftmaxClassifier
     from luce.loss.check import numerical_gradient, relative_error
     from luce.loss.naive import softmax_loss_naive
@@ -30,11 +30,12 @@ _HOME = {
     "softmax_loss_vectorized": "luce.loss.vectorized",
     "softmax_path": "luce.path",
 }
-_MODULES = ("nn", "solvers")
+_MODULES = ("callbacks", "nn", "solvers")
 
 __all__ = [
     "SoftmaxClassifier",
     "SoftmaxClassifierCV",
+    "callbacks",
     "load",
     "numerical_gradient",
     "relative_error",
