@@ -18,6 +18,7 @@ from luce.cli.check import check
 from luce.cli.evaluate import evaluate
 from luce.cli.fit import fit
 from luce.cli.predict import predict
+from luce.cli.report import report
 from luce.errors import InputError, LuceError, ModelFileError
 
 
@@ -86,6 +87,7 @@ def main() -> None:
     luce fit digits -o digits.luce            fit, measure, save
     luce predict digits.luce digits           predict, as CSV on stdout
     luce evaluate digits.luce digits          measure a saved model
+    luce report digits.luce digits            show it on a page to look at
 
     DATA is a file (CSV, TSV, Parquet, Arrow, NPY, NPZ, libsvm, IDX; also compressed), a folder of images with
     a folder per class, or built in: digits, iris, wine, breast_cancer.
@@ -96,5 +98,5 @@ def main() -> None:
     """
 
 
-for command in (fit, predict, evaluate, check):
+for command in (fit, predict, evaluate, report, check):
     main.add_command(command)

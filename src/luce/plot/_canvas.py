@@ -48,7 +48,7 @@ _STYLE: Any = {
 
 
 class Display:
-    """Base of the displays.
+    """Base of the displays; ``plot`` draws on the axes or the empty figure passed, else on new ones.
 
     Attributes
     ----------
@@ -60,33 +60,30 @@ class Display:
     ax_: Axes
 
     @contextmanager
-    def _drawing(self, ax: Axes | None, size: tuple[float, float] = SIZE) -> Iterator[Axes]:
-        """Give the axes to draw on, new ones where none are passed, in the style of luce."""
+    def _drawing(self, ax: Axes | Figure | None, size: tuple[float, float] = SIZE) -> Iterator[Axes]:
+        """Give the axes to draw on, in the style of luce: those passed, else new ones in a figure of this size."""
         try:
             import matplotlib
         except ImportError as error:
             raise MissingExtraError("a picture", "plot") from error
         with matplotlib.rc_context(_STYLE):
-            if ax is None:
-                from matplotlib import pyplot
-
-                figure, ax = pyplot.subplots(figsize=size, layout="constrained")
-                if "inline" in matplotlib.get_backend():
-                    pyplot.close(
-                        figure
-                    )  # a notebook shows what plot returns; left open, it would show it twice
+            if ax is None or hasattr(ax, "set_size_inches"):
+                ax = _new_axes(ax, size)
             yield ax
         self.ax_, self.figure_ = ax, cast("Figure", ax.figure)
 
 
-@contextmanager
-def blank(size: tuple[float, float]) -> Iterator[Axes]:
-    """Give axes of a figure that no window or notebook knows of, to be written to a file."""
+def _new_axes(figure: Figure | None, size: tuple[float, float]) -> Axes:
+    if figure is not None:
+        figure.set_size_inches(size)
+        return cast("Axes", figure.subplots())
     import matplotlib
-    from matplotlib.figure import Figure
+    from matplotlib import pyplot
 
-    with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=size, layout="constrained").subplots()
+    figure, ax = pyplot.subplots(figsize=size, layout="constrained")
+    if "inline" in matplotlib.get_backend():
+        pyplot.close(figure)  # a notebook shows what plot returns; left open, it would show it twice
+    return ax
 
 
 def short(name: object, length: int = 24) -> str:

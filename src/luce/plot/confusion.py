@@ -91,22 +91,22 @@ class ConfusionDisplay(Display):
         cells = {"rows": self.confusion[i, j], "share": self.shares[i, j]}
         return pd.DataFrame({"true": self.classes[i], "predicted": self.classes[j], **cells})
 
-    def plot(self, ax: Axes | None = None, *, normalize: bool = False) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None, *, normalize: bool = False) -> Figure:
         """Draw the matrix: counts, or with `normalize` the shares of the rows of each true class.
 
         The colour is the share either way, so that large classes do not outshine small ones.
         """
         C = len(self.classes)
         side = float(np.clip(1.4 + 0.36 * C, 3.2, 6.5 if C <= NUMBERED else 7.5)) if C <= NAMED else 4.8
-        with self._drawing(ax, (side, 0.95 * side)) as ax:
-            ax.set(xlabel="predicted class", ylabel="true class")
-            ax.grid(False)
-            ax.spines[:].set_visible(False)
-            ax.tick_params(length=0)
+        with self._drawing(ax, (side, 0.95 * side)) as axes:
+            axes.set(xlabel="predicted class", ylabel="true class")
+            axes.grid(False)
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
             if C <= NAMED:
-                self._draw_cells(ax, normalize)
+                self._draw_cells(axes, normalize)
             else:
-                self._draw_picture(ax)
+                self._draw_picture(axes)
         return self.figure_
 
     def _draw_cells(self, ax: Axes, normalize: bool) -> None:
@@ -118,7 +118,9 @@ class ConfusionDisplay(Display):
             share, count = shares[i, j], self.confusion[i, j]
             # a floor under the colour, so that a rare confusion is still seen
             ax.add_patch(
-                Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=BLUE, alpha=0.12 + 0.84 * share, linewidth=0)
+                Rectangle(
+                    (j - 0.48, i - 0.48), 0.96, 0.96, color=BLUE, alpha=0.12 + 0.84 * share, linewidth=0
+                )
             )
             if C <= NUMBERED:
                 said = _percent(share) if normalize else f"{count:,}"

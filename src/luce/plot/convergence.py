@@ -82,7 +82,7 @@ class ConvergenceDisplay(Display):
             }
         )
 
-    def plot(self, ax: Axes | None = None, *, against: str = "passes") -> Figure:
+    def plot(self, ax: Axes | Figure | None = None, *, against: str = "passes") -> Figure:
         """Draw the curves, logarithmic in height, against "passes" or "seconds".
 
         Raises
@@ -94,16 +94,16 @@ class ConvergenceDisplay(Display):
             raise InputError(f"against = {against!r}: pass 'passes' or 'seconds'")
         table = self.frame()
         x = table[against]
-        with self._drawing(ax) as ax:
-            log_axis(ax.yaxis)
+        with self._drawing(ax) as axes:
+            log_axis(axes.yaxis)
             marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(table) < 60 else {}
-            ax.plot(x, table["objective"], color=BLUE, label="objective", **marker)
+            axes.plot(x, table["objective"], color=BLUE, label="objective", **marker)
             proven = table["proven_gap"].where(table["proven_gap"] > 0)
             if proven.notna().any():
-                ax.plot(x, proven, color=ORANGE, label="proven gap", **marker)
+                axes.plot(x, proven, color=ORANGE, label="proven gap", **marker)
             estimated = table["estimated_gap"].where(table["estimated_gap"] > 0)
             if estimated.notna().any():
-                ax.plot(
+                axes.plot(
                     x,
                     estimated,
                     color=MUTED,
@@ -111,9 +111,9 @@ class ConvergenceDisplay(Display):
                     linestyle=(0, (2, 2)),
                     label="estimated gap",
                 )
-            ax.set_xlim(left=0)
-            ax.set_xlabel("passes over the data" if against == "passes" else "seconds")
-            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, handlelength=1.5)
+            axes.set_xlim(left=0)
+            axes.set_xlabel("passes over the data" if against == "passes" else "seconds")
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, handlelength=1.5)
         return self.figure_
 
 

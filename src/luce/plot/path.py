@@ -90,16 +90,16 @@ class PathDisplay(Display):
         """Return a row for each C."""
         return self._table.copy()
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None) -> Figure:
         """Draw the path against C on a logarithmic axis; C = inf stands at its right end."""
-        with self._drawing(ax) as ax:
-            log_axis(ax.xaxis)
-            ax.set_xlabel("C (penalty: strong on the left, weak on the right)")
+        with self._drawing(ax) as axes:
+            log_axis(axes.xaxis)
+            axes.set_xlabel("C (penalty: strong on the left, weak on the right)")
             draw = self._draw_scores if "mean" in self._table else self._draw_losses
-            draw(ax, self._places(self._table["C"]))
+            draw(axes, self._places(self._table["C"]))
             if np.isinf(self._table["C"].iloc[-1]):
-                ticks = [t for t in ax.get_xticks() if ax.get_xlim()[0] <= t < self._places(np.inf) / 2]
-                label_ticks(ax.set_xticks, [*ticks, self._places(np.inf)], [*map(power_of_ten, ticks), "∞"])
+                ticks = [t for t in axes.get_xticks() if axes.get_xlim()[0] <= t < self._places(np.inf) / 2]
+                label_ticks(axes.set_xticks, [*ticks, self._places(np.inf)], [*map(power_of_ten, ticks), "∞"])
         return self.figure_
 
     def _places(self, C: Any) -> Any:

@@ -105,24 +105,34 @@ class ReliabilityDisplay(Display):
             }
         )
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None) -> Figure:
         """Draw accuracy against confidence; the area of a dot is the share of the rows in it."""
         table = self.frame()
-        with self._drawing(ax, (4.4, 3.6)) as ax:
-            ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-            tag(ax, 0.02, 0.02, "as right as it is sure", MUTED, xytext=(2, 14))
-            ax.vlines(table["confidence"], table["low"], table["high"], color=BLUE, linewidth=1.2, alpha=0.6)
+        with self._drawing(ax, (4.4, 3.6)) as axes:
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            tag(axes, 0.02, 0.02, "as right as it is sure", MUTED, xytext=(2, 14))
+            axes.vlines(
+                table["confidence"], table["low"], table["high"], color=BLUE, linewidth=1.2, alpha=0.6
+            )
             area = 12 + 260 * table["rows"] / table["rows"].sum()
-            ax.plot(table["confidence"], table["accuracy"], color=BLUE, linewidth=1)
-            ax.scatter(table["confidence"], table["accuracy"], s=area, color=BLUE, zorder=3)
-            tag(ax, 0.98, 0.03, f"expected calibration error {self.ece:.1%}", BLUE, ha="right", xytext=(0, 0))
-            ax.set(
+            axes.plot(table["confidence"], table["accuracy"], color=BLUE, linewidth=1)
+            axes.scatter(table["confidence"], table["accuracy"], s=area, color=BLUE, zorder=3)
+            tag(
+                axes,
+                0.98,
+                0.03,
+                f"expected calibration error {self.ece:.1%}",
+                BLUE,
+                ha="right",
+                xytext=(0, 0),
+            )
+            axes.set(
                 xlim=(0, 1.02),
                 ylim=(0, 1.04),
                 xlabel="probability of the predicted class",
                 ylabel="share right",
             )
-            for axis in (ax.xaxis, ax.yaxis):
+            for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(lambda value, _: f"{value:.0%}")
         return self.figure_
 
@@ -186,25 +196,25 @@ class ScoreDisplay(Display):
         rows, _ = np.histogram(np.clip(self.margins, edges[0], edges[-1]), edges)
         return pd.DataFrame({"from": edges[:-1], "to": edges[1:], "rows": rows})
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None) -> Figure:
         """Draw the histogram, misclassified rows in orange."""
         table = self.frame()
-        with self._drawing(ax) as ax:
+        with self._drawing(ax) as axes:
             wrong = table["to"] <= 1e-12
             width = table["to"] - table["from"]
-            ax.bar(
+            axes.bar(
                 table["from"], table["rows"], 0.88 * width, align="edge", color=np.where(wrong, ORANGE, BLUE)
             )
-            ax.axvline(0, color=MUTED, linewidth=1)
-            ax.set_xlabel("score of the true class minus the best other")
-            ax.set_ylabel("rows")
-            ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-            ax.grid(False, axis="x")
-            top = ax.get_ylim()[1]
-            ax.set_ylim(top=1.12 * top)
+            axes.axvline(0, color=MUTED, linewidth=1)
+            axes.set_xlabel("score of the true class minus the best other")
+            axes.set_ylabel("rows")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+            axes.grid(False, axis="x")
+            top = axes.get_ylim()[1]
+            axes.set_ylim(top=1.12 * top)
             n_wrong = int((self.margins < 0).sum())
-            tag(ax, 0, 1.12 * top, f"right {len(self.margins) - n_wrong:,}", BLUE, va="top", xytext=(4, -2))
-            tag(ax, 0, 1.12 * top, f"wrong {n_wrong:,}", ORANGE, va="top", ha="right", xytext=(-4, -2))
+            tag(axes, 0, 1.12 * top, f"right {len(self.margins) - n_wrong:,}", BLUE, va="top", xytext=(4, -2))
+            tag(axes, 0, 1.12 * top, f"wrong {n_wrong:,}", ORANGE, va="top", ha="right", xytext=(-4, -2))
         return self.figure_
 
 

@@ -83,7 +83,7 @@ class TemplateDisplay(Display):
         weights = pd.DataFrame(self.templates.reshape(len(self.templates), -1).T, columns=list(self.classes))
         return pd.concat([where, weights], axis=1)
 
-    def plot(self, ax: Axes | None = None, *, classes: Sequence[object] | None = None) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None, *, classes: Sequence[object] | None = None) -> Figure:
         """Draw the pictures of some classes; by default of all, of the first 100 where there are more."""
         chosen = _chosen(self.classes, classes)[:MOST_PICTURES]
         n_columns = min(len(chosen), 5 if len(chosen) <= 30 else 10)
@@ -92,17 +92,17 @@ class TemplateDisplay(Display):
         gap_x, gap_y = max(1, round(0.1 * W)), max(2, round(0.32 * H))
         canvas = np.zeros((n_rows * (H + gap_y), n_columns * (W + gap_x) - gap_x, 4))
         size = (4.4, max(0.6, 4.4 * canvas.shape[0] / canvas.shape[1]))
-        with self._drawing(ax, size) as ax:
+        with self._drawing(ax, size) as axes:
             for k, i in enumerate(chosen):
                 top, left = k // n_columns * (H + gap_y) + gap_y, k % n_columns * (W + gap_x)
                 canvas[top : top + H, left : left + W] = _picture(self.templates[i])
-                ax.text(
+                axes.text(
                     left + W / 2 - 0.5, top - 0.5 - 0.04 * H, short(self.classes[i], 60 // n_columns),
                     ha="center", va="bottom", color=INK, fontsize=8 if n_columns <= 5 else 6,
                     parse_math=False,
                 )  # fmt: skip
-            ax.imshow(canvas, interpolation="none", aspect="equal")
-            ax.axis("off")
+            axes.imshow(canvas, interpolation="none", aspect="equal")
+            axes.axis("off")
         return self.figure_
 
 
@@ -170,36 +170,36 @@ class FeatureDisplay(Display):
         """Return a row for each class and feature, by falling weight: class, feature, weight."""
         return self._table.copy()
 
-    def plot(self, ax: Axes | None = None, *, classes: Sequence[object] | None = None) -> Figure:
+    def plot(self, ax: Axes | Figure | None = None, *, classes: Sequence[object] | None = None) -> Figure:
         """Draw the weights of some classes as bars; by default of the first six."""
         every = self._table["class"].drop_duplicates().to_numpy()
         chosen = every[_chosen(every, classes)][: 6 if classes is None else None]
         parts = [self._table[self._table["class"] == label] for label in chosen]
         heading = len(chosen) > 1
         heights = [len(part) + 1.6 * heading for part in parts]
-        with self._drawing(ax, (4.4, 0.55 + 0.19 * sum(heights))) as ax:
+        with self._drawing(ax, (4.4, 0.55 + 0.19 * sum(heights))) as axes:
             places: list[float] = []
             y = 0.0
             for label, part in zip(chosen, parts, strict=True):
                 if heading:
                     y += 1.6
-                    ax.text(
+                    axes.text(
                         -0.02, y - 0.95, short(label), fontsize=9, fontweight="bold", ha="right", va="center",
-                        parse_math=False, transform=ax.get_yaxis_transform(),
+                        parse_math=False, transform=axes.get_yaxis_transform(),
                     )  # fmt: skip
                 rows = y + np.arange(len(part))
                 colors = np.where(part["weight"] > 0, BLUE, ORANGE)
-                ax.barh(rows, part["weight"], height=0.7, color=colors)
+                axes.barh(rows, part["weight"], height=0.7, color=colors)
                 places += rows.tolist()
                 y += len(part)
             names = [str(name) for part in parts for name in part["feature"]]
-            label_ticks(ax.set_yticks, places, names, color=INK, fontsize=8)
-            ax.tick_params(axis="y", length=0)
-            ax.axvline(0, color=INK, linewidth=0.8)
-            ax.grid(False, axis="y")
-            ax.set_ylim(y - 0.4, -0.6)
-            ax.spines["left"].set_visible(False)
-            ax.set_xlabel("weight of one standard deviation" if self.scaled else "weight")
+            label_ticks(axes.set_yticks, places, names, color=INK, fontsize=8)
+            axes.tick_params(axis="y", length=0)
+            axes.axvline(0, color=INK, linewidth=0.8)
+            axes.grid(False, axis="y")
+            axes.set_ylim(y - 0.4, -0.6)
+            axes.spines["left"].set_visible(False)
+            axes.set_xlabel("weight of one standard deviation" if self.scaled else "weight")
         return self.figure_
 
 

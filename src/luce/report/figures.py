@@ -1,0 +1,230 @@
+"""The figures of the page: each a picture, a caption, and the table of what is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+from scipy import sparse
+
+from luce.plot import (
+    ConfusionDisplay,
+    ConvergenceDisplay,
+    FeatureDisplay,
+    PathDisplay,
+    ReliabilityDisplay,
+    ScoreDisplay,
+    TemplateDisplay,
+)
+from luce.plot._canvas import short
+from luce.plot._models import classifier_of, weights_of
+from luce.report.measures import Measures
+from luce.report.subject import Subject
+from luce.report.svg import svg
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+MOST_CELLS = 12_000  # of a table in the page; Python gives the rest
+MOST_TEMPLATES = 50
+MOST_CLASSES = 12  # whose strongest features are drawn
+SCALED_ROWS = 5000  # from which the scale of features is taken
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: (name, whether it holds numbers) for each column, the rows, and what was left out."""
+
+    columns: list[tuple[str, bool]]
+    rows: list[list[str]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as SVG, what it shows in words, and its table."""
+
+    svg: Markup
+    caption: str
+    table: Table | None
+    title: str = ""
+
+
+def confusion(display: ConfusionDisplay) -> list[Figure]:
+    """Return the matrix of counts and that of shares, or one picture for both of many classes."""
+    table = table_of(display.frame())
+    if len(display.classes) > 40:
+        caption = (
+            "A row for each true class, a column for each predicted one. Classes that are taken for each other stand "
+            "next to each other: squares along the diagonal are groups that the model mixes up."
+        )
+        return [Figure(_drawn(display, "confusion", caption), caption, table)]
+    counts = "Rows of each true class (down) that were given each class (across)."
+    shares = "The same in percent of the true class: each row adds up to 100."
+    return [
+        Figure(_drawn(display, "counts", counts), counts, table, "Counts"),
+        Figure(_drawn(display, "shares", shares, normalize=True), shares, None, "Percent"),
+    ]
+
+
+def reliability(m: Measures) -> Figure:
+    """Return the reliability diagram."""
+    display = ReliabilityDisplay(m.confidence, m.correct)
+    caption = (
+        "Of the rows to which the model gave its answer with a certain probability, how many are right? On the dashed "
+        "line it is as right as it is sure; above, it is too modest; below, too sure. Bars are 95% intervals, and a "
+        f"larger dot has more rows. Expected calibration error: {display.ece:.2%}."
+    )
+    return Figure(_drawn(display, "reliability", caption), caption, table_of(display.frame()))
+
+
+def scores(m: Measures) -> Figure:
+    """Return the histogram of margins."""
+    caption = (
+        "By how much the true class wins: its score minus the best other. Below zero the row is misclassified; at "
+        "+1 the true class is e ≈ 2.7 times as probable as the next."
+    )
+    display = ScoreDisplay(m.margins)
+    return Figure(_drawn(display, "scores", caption), caption, table_of(display.frame()))
+
+
+def convergence(subject: Subject) -> list[Figure]:
+    """Return the course of the fit against passes and against seconds; nothing where it is not known."""
+    history = subject.told.get("history") or getattr(classifier_of(subject.model), "history_", None)
+    if not history:
+        return []
+    display = ConvergenceDisplay(history)
+    caption = (
+        "The objective, and how far above the optimum it is proven to be at most, after each iteration. The dashed "
+        "line is what the solver believed on its way."
+    )
+    passes = _drawn(display, "passes", caption)
+    seconds = _drawn(display, "seconds", "The same against seconds.", against="seconds")
+    return [
+        Figure(passes, caption, table_of(display.frame())),
+        Figure(seconds, "The same against seconds.", None),
+    ]
+
+
+def path(subject: Subject) -> Figure | None:
+    """Return the path of C, where one was run."""
+    source = classifier_of(subject.model) if subject.along_C is None else subject.along_C
+    if hasattr(source, "scores_"):
+        display = PathDisplay.from_estimator(source)
+        caption = (
+            f"Scores on rows left out of each fit, for each C: mean, one standard error, and each fold in grey. "
+            f"Chosen: C = {display.chosen:.4g}."
+        )
+    elif subject.along_C is not None:
+        display = PathDisplay.from_path(subject.along_C)
+        caption = "A weaker penalty (larger C) lets the weights grow and the objective fall."
+    else:
+        return None
+    return Figure(_drawn(display, "path", caption), caption, table_of(display.frame()))
+
+
+def templates(subject: Subject, m: Measures) -> Figure | None:
+    """Return the weights as pictures, for images."""
+    shape = subject.data.layout.image_shape
+    classes, coef = weights_of(subject.model)
+    if subject.data.layout.kind != "images" or shape is None or coef.shape[1] != int(np.prod(shape)):
+        return None
+    display = TemplateDisplay(coef.reshape(-1, *shape), classes)
+    shown = _most_frequent(classes, m, MOST_TEMPLATES)
+    colour = "each colour from its most negative weight to its most positive" if len(shape) == 3 else (
+        "where a class's picture is blue, ink speaks for the class; where it is orange, against it"
+    )  # fmt: skip
+    caption = f"The weights of each class, laid out as an image: {colour}."
+    if len(subject.model.classes_) == 2:
+        caption += f" Against “{short(subject.model.classes_[0])}”, which has no picture of its own."
+    if len(shown) < len(classes):
+        caption += f" The {len(shown)} most frequent of {len(classes):,} classes."
+    return Figure(
+        _drawn(display, "templates", caption, classes=shown),
+        caption,
+        table_of(display.frame().iloc[:, : 3 + 50]),
+    )
+
+
+def features(subject: Subject, m: Measures) -> tuple[list[Figure], Table, str]:
+    """Return a figure for each of the most frequent classes, one table for all classes, and a caption."""
+    scale = _scale(subject)
+    display = FeatureDisplay.from_estimator(subject.model, n_features=10, scale=scale)
+    classes, _ = weights_of(subject.model)
+    shown = _most_frequent(classes, m, MOST_CLASSES)
+    drawn = []
+    for k, label in enumerate(shown):
+        against = f" (blue) or {short(display.against)} (orange)" if display.against is not None else ""
+        title = short(label) + against
+        drawn.append(
+            Figure(_drawn(display, f"weights{k}", f"Weights of {title}", classes=[label]), "", None, title)
+        )
+    unit = "of one standard deviation of each feature" if scale is not None else "of each feature"
+    caption = f"Weights {unit}: blue speaks for the class, orange against it."
+    if len(shown) < len(classes):
+        caption += f" Drawn are the {len(shown)} most frequent classes; the table has all."
+    return drawn, table_of(display.frame()), caption
+
+
+def table_of(frame: pd.DataFrame) -> Table:
+    """Return a frame as text, its first rows where it is large."""
+    columns = [(str(name).replace("_", " "), frame[name].dtype.kind in "biuf") for name in frame.columns]
+    most = max(1, MOST_CELLS // max(1, len(columns)))
+    rows = [[_said(value) for value in row] for row in frame.head(most).itertuples(index=False, name=None)]
+    left = len(frame) - len(rows)
+    note = (
+        f"The first {len(rows):,} of {len(frame):,} rows; the display's frame() gives all in Python."
+        if left
+        else ""
+    )
+    return Table(columns, rows, note)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else ""
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else "∞" if np.isinf(value) else f"{value:.4g}"
+    return short(value, 60)
+
+
+def _drawn(display: Any, key: str, label: str, **options: Any) -> Markup:
+    """Draw a display in a figure that no window or notebook knows of."""
+    from matplotlib.figure import Figure as Canvas
+
+    return svg(display.plot(Canvas(layout="constrained"), **options), key, label)
+
+
+def _most_frequent(classes: Array, m: Measures, n: int) -> list[Any]:
+    """Return up to n classes in their order: the most frequent ones."""
+    support = m.evaluation.support[-len(classes) :]
+    kept = np.sort(np.argsort(-support, kind="stable")[:n])
+    return [classes.tolist()[i] for i in kept]
+
+
+def _scale(subject: Subject) -> Array | None:
+    """Return the standard deviations of features that come as they are; others were brought to a common scale."""
+    if (
+        subject.data.layout.kind == "table"
+        and hasattr(subject.model, "steps")
+        and len(subject.model.steps) > 1
+    ):
+        return None
+    some = subject.data.rows(
+        np.linspace(0, len(subject.data) - 1, min(len(subject.data), SCALED_ROWS)).astype(int)
+    )
+    X = (
+        subject.model[:-1].transform(some.X)
+        if hasattr(subject.model, "steps") and len(subject.model.steps) > 1
+        else some.X
+    )
+    if sparse.issparse(X):
+        X = X.astype(np.float64)
+        mean = np.asarray(X.mean(axis=0)).ravel()
+        return np.sqrt(np.maximum(np.asarray(X.multiply(X).mean(axis=0)).ravel() - mean**2, 0))
+    return np.asarray(np.asarray(X, dtype=np.float64).std(axis=0))

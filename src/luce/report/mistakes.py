@@ -1,0 +1,125 @@
+"""The mistakes that the model was surest of, with what it saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from luce.plot._canvas import short
+from luce.plot._models import classifier_of, feature_names
+from luce.report.measures import Measures
+from luce.report.subject import Subject
+from luce.report.svg import png
+
+Array = np.ndarray[Any, Any]
+MOST = 12
+REASONS = 3
+LONG_TEXT = 280  # characters of a text; the middle of a longer one is left out
+WORDY = 40  # characters beyond which a cell is shown as text
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One row that was misclassified.
+
+    Attributes
+    ----------
+    row : int
+        Its number in the data, from 1.
+    true, predicted : str
+    own, confidence : float
+        Probability of the true class and of the predicted one.
+    picture : str
+        A data URI, or "".
+    cells : list of (str, str)
+        Columns and what is in them.
+    texts : list of (str, str)
+        Columns of text.
+    reasons : list of (str, float)
+        Features that spoke most for the predicted class against the true one, and by how much in the score.
+    """
+
+    row: int
+    true: str
+    predicted: str
+    own: float
+    confidence: float
+    picture: str
+    cells: list[tuple[str, str]]
+    texts: list[tuple[str, str]]
+    reasons: list[tuple[str, float]]
+
+
+def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
+    """Return the misclassified rows to which the model gave the highest probability, surest first."""
+    wrong = np.flatnonzero((m.truth >= 0) & ~m.correct)
+    wrong = wrong[np.argsort(-m.confidence[wrong], kind="stable")][:MOST]
+    if not wrong.size:
+        return []
+    part = subject.data.rows(wrong)
+    numbers = wrong if subject.rows is None else subject.rows[wrong]
+    names = subject.model.classes_
+    is_images = part.layout.kind == "images"
+    reasons = (
+        [[] for _ in wrong]
+        if is_images
+        else _reasons(subject.model, part.X, m.truth[wrong], m.predicted[wrong])
+    )
+    found = []
+    for k, i in enumerate(wrong):
+        cells, texts = _row(part, k)
+        found.append(
+            Mistake(
+                row=int(numbers[k]) + 1,
+                true=short(names[m.truth[i]]),
+                predicted=short(names[m.predicted[i]]),
+                own=float(m.own[i]),
+                confidence=float(m.confidence[i]),
+                picture=png(np.asarray(part.X[k]).reshape(part.layout.image_shape)) if is_images else "",
+                cells=cells,
+                texts=texts,
+                reasons=reasons[k],
+            )
+        )
+    return found
+
+
+def _row(part: Any, k: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    if part.layout.kind != "table":
+        return [], []
+    row = part.X.iloc[k]
+    cells, texts = [], []
+    for name, value in zip(map(str, part.X.columns), row.tolist(), strict=True):
+        said = _cell(value)
+        (texts if len(said) > WORDY else cells).append((short(name, 40), said))
+    return cells, texts
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return "missing"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = short(value, 10_000)
+    if len(text) > LONG_TEXT:
+        text = f"{text[: LONG_TEXT * 2 // 3]} … {text[-LONG_TEXT // 3 :]}"
+    return text
+
+
+def _reasons(model: Any, X: Any, truth: Array, predicted: Array) -> list[list[tuple[str, float]]]:
+    """Split the difference of the two scores into what each feature adds."""
+    coef = np.asarray(classifier_of(model).coef_, dtype=np.float64)
+    if len(coef) == 1:
+        coef = np.vstack([np.zeros_like(coef), coef])
+    prepared = model[:-1].transform(X) if hasattr(model, "steps") and len(model.steps) > 1 else X
+    prepared = prepared.toarray() if sparse.issparse(prepared) else np.asarray(prepared, dtype=np.float64)
+    added = (coef[predicted] - coef[truth]) * prepared
+    names = feature_names(model)
+    told = []
+    for row in added:
+        strongest = np.argsort(-row, kind="stable")[:REASONS]
+        told.append([(short(names[j], 40), float(row[j])) for j in strongest if row[j] > 0])
+    return told
