@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from luce.blocks import Samples, located
 from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix, as_weights
 from luce.objective import InMemory, Objective
@@ -56,6 +57,9 @@ class SoftmaxClassifier(Predictions):
         Of solver="sgd"; the others draw nothing.
     n_threads : int, optional
         By default all the processors that this process may use.
+    memory : int or str, optional
+        Bytes, or such as "1GiB", that a fit to data on disk may use; smaller data are held in memory whole.
+        By default a quarter of the machine's.
     callbacks : sequence of callables
         Each is called with a :class:`luce.solvers.Progress` after every iteration; True ends the fit.
     verbose : int
@@ -109,6 +113,7 @@ class SoftmaxClassifier(Predictions):
         warm_start: bool = False,
         random_state: Any = None,
         n_threads: int | None = None,
+        memory: int | str | None = None,
         callbacks: Any = (),
         verbose: int = 0,
     ) -> None:
@@ -122,19 +127,23 @@ class SoftmaxClassifier(Predictions):
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_threads = n_threads
+        self.memory = memory
         self.callbacks = callbacks
         self.verbose = verbose
 
     def fit(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Self:
-        """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,)."""
+        """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,).
+
+        X may also be a memory-mapped or Zarr array larger than memory, which is read block by block, or a
+        Dask array or data frame, which stays on its workers.
+        """
         check_parameters(self.get_params(deep=False))
-        X, y = self._labelled(X, y, reset=True)
+        X, y = self._labelled(located(X, self.memory), y, reset=True)
         self._stream: State | None = None
-        weight = as_weights(sample_weight, X.shape[0])
         problem = Problem.of(
             X,
             y,
-            weight,
+            sample_weight if isinstance(X, Samples) else as_weights(sample_weight, X.shape[0]),
             class_weight=self.class_weight,
             fit_intercept=self.fit_intercept,
             n_threads=self.n_threads,

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from luce.blocks import Samples
 from luce.loss.inputs import Array, Matrix, require_finite
 from luce.problem import Problem
 from luce.solvers import Solution
@@ -63,6 +64,11 @@ class Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _labelled(self, X: Matrix, y: Array, *, reset: bool) -> tuple[Matrix, Array]:
         """Check samples and labels as scikit-learn does, and say where a NaN is."""
+        if isinstance(X, Samples):
+            self.n_features_in_ = X.n_features
+            if X.feature_names is not None:
+                self.feature_names_in_ = X.feature_names
+            return X, y
         X, y = validate_data(self, X, y, reset=reset, **_ACCEPTED)
         require_finite(X)
         check_classification_targets(y)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 
+from luce.blocks import Samples
 from luce.errors import InputError
-from luce.loss.inputs import Array, Matrix, as_weights
-from luce.objective import InMemory, Objective
+from luce.loss.inputs import Array, Matrix
+from luce.numbering import number
+from luce.objective import Data, InMemory, Objective
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Problem:
     """
 
     classes: Array
-    data: InMemory
+    data: Any  # a Data; what takes samples apart needs InMemory
     base: Objective  # without a penalty; the objectives for all C share its sums over the data
 
     @classmethod
@@ -37,11 +38,16 @@ class Problem:
         n_threads: int | None = None,
     ) -> Self:
         """Number the labels y (N,) of the samples X (N, D), and put class_weight into the weights (N,)."""
-        classes, labels, weight = _number(y, weight, class_weight)
-        return cls._on(classes, InMemory(X, labels, len(classes), weight, n_threads), fit_intercept)
+        data: Data
+        if isinstance(X, Samples):
+            classes, data = X.labelled(y, weight, class_weight, n_threads)
+        else:
+            classes, labels, weight = number(y, weight, class_weight)
+            data = InMemory(X, labels, len(classes), weight, n_threads)
+        return cls._on(classes, data, fit_intercept)
 
     @classmethod
-    def _on(cls, classes: Array, data: InMemory, fit_intercept: bool) -> Self:
+    def _on(cls, classes: Array, data: Data, fit_intercept: bool) -> Self:
         return cls(classes, data, Objective(data, 0.0, fit_intercept=fit_intercept))
 
     def take(self, rows: Array) -> Problem:
@@ -103,33 +109,3 @@ class Problem:
             return theta.astype(dtype).astype(np.float64)
 
         return rounded
-
-
-def _number(y: Array, weight: Array | None, class_weight: Any) -> tuple[Array, Array, Array | None]:
-    """Return the classes, each sample's number among them, and the weights with class_weight in them."""
-    counted = y if weight is None else y[weight > 0]
-    classes = np.unique(counted)
-    if len(classes) < 2:
-        only = "none" if weight is not None and not len(classes) else repr(classes[0].item())
-        raise InputError(f"y has one class only ({only}): a classifier needs samples of at least 2 classes")
-    labels = np.searchsorted(classes, y)
-    labels[labels == len(classes)] = 0  # of samples without weight
-    if class_weight is not None:
-        ones = np.ones(len(y)) if weight is None else weight
-        if isinstance(class_weight, str) and class_weight == "balanced":
-            totals = np.bincount(labels, ones, minlength=len(classes))
-            per_class = ones.sum() / (len(classes) * totals)
-        else:
-            per_class = _per_class(class_weight, classes, counted)
-        weight = as_weights(ones * per_class[labels], len(y))
-    return classes, labels.astype(np.int64), weight
-
-
-def _per_class(class_weight: dict[Any, Any], classes: Array, y: Array) -> Array:
-    try:
-        per_class = np.asarray(compute_class_weight(class_weight, classes=classes, y=y), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"class_weight = {class_weight!r}: {error}") from error
-    if not (np.isfinite(per_class).all() and (per_class >= 0).all()):
-        raise InputError(f"class_weight = {class_weight!r}: weights are finite numbers >= 0")
-    return per_class

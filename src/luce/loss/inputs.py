@@ -143,15 +143,25 @@ def finite_result(loss: float, dW: Array, W: Array, X: Matrix) -> tuple[float, A
 
 def require_finite(X: Matrix, name: str = "X") -> None:
     """Raise InputError at the first NaN or infinity of X, naming its row and column."""
+    where = first_not_finite(X)
+    if where is not None:
+        raise not_finite(name, *where)
+
+
+def first_not_finite(X: Matrix) -> tuple[int, int, float] | None:
+    """Return the row, the column and the value of the first NaN or infinity of X, None if it has none."""
     values = X.data if sp.issparse(X) else X
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(values)) or bool(np.isfinite(values).all()):
-            return
+            return None
     where = np.argwhere(~np.isfinite(values))[0]
-    if sp.issparse(X):
-        row = int(np.searchsorted(X.indptr, where[0], side="right") - 1)
-        column, value = int(X.indices[where[0]]), values[where[0]]
-    else:
-        (row, column), value = where, values[tuple(where)]
+    if not sp.issparse(X):
+        return int(where[0]), int(where[1]), float(values[tuple(where)])
+    row = int(np.searchsorted(X.indptr, where[0], side="right") - 1)
+    return row, int(X.indices[where[0]]), float(values[where[0]])
+
+
+def not_finite(name: str, row: int, column: int, value: float) -> InputError:
+    """Return the error for an entry of a matrix that is NaN or infinite."""
     shown = "NaN" if np.isnan(value) else f"{value}"
-    raise InputError(f"{name}[{row}, {column}] is {shown}: impute or drop the values that are not finite")
+    return InputError(f"{name}[{row}, {column}] is {shown}: impute or drop the values that are not finite")

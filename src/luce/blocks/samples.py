@@ -1,0 +1,54 @@
+"""The one door: what is passed as X becomes what it is fitted as, wherever the samples lie."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from luce.errors import InputError
+from luce.loss.inputs import Array
+from luce.objective import Data
+
+
+class Samples(ABC):
+    """Samples (N, D) outside this process's arrays; labels make them :class:`luce.objective.Data`."""
+
+    n_features: int
+    feature_names: Array | None = None  # of a table
+
+    @abstractmethod
+    def labelled(self, y: Any, weight: Any, class_weight: Any, n_threads: int | None) -> tuple[Array, Data]:
+        """Return the classes, and the samples with their labels numbered and class_weight in the weights."""
+
+
+def located(X: Any, memory: int | str | None = None) -> Any:
+    """Return X as :class:`Samples` if it is on disk and larger than `memory`, or on a Dask cluster; else X.
+
+    Parameters
+    ----------
+    X : object
+        Memory-mapped NPY files, Zarr arrays, Dask arrays and data frames are known.
+    memory : int or str, optional
+        Bytes, or such as "1GiB"; by default a quarter of the memory of the machine.
+    """
+    if isinstance(X, Samples):
+        return X
+    package = type(X).__module__.partition(".")[0]
+    if package == "dask":
+        from luce.blocks.cluster import DaskSamples
+
+        return DaskSamples(X)
+    if not (isinstance(X, np.memmap) or package == "zarr"):
+        return X
+    from luce.blocks.disk import DiskSamples
+    from luce.blocks.memory import as_bytes
+    from luce.blocks.rows import rows_of
+
+    if X.ndim != 2:
+        raise InputError(f"X has {X.ndim} dimension(s), shape {X.shape}: pass a 2-D array, samples as rows")
+    bound = as_bytes(memory)
+    if X.nbytes <= bound:
+        return X if isinstance(X, np.memmap) else np.asarray(X)
+    return DiskSamples(rows_of(X), bound)
