@@ -252,6 +252,8 @@ def class_grams(
     X: Matrix,
     weight: Array | None,
     n_threads: int | None = None,
+    *,
+    first: int = 0,
 ) -> Array:
     """Return estimates of ``sum_i h_ik x_i x_i^T`` with ``h_ik = w_i p_ik (1 - p_ik)``, (C, D', D').
 
@@ -262,7 +264,9 @@ def class_grams(
     n_classes = W.shape[1]
     size = n_features + (b is not None)
     H = np.zeros((n_classes, size, size))
-    rng = np.random.default_rng(0)
+    draws = np.random.PCG64(0)
+    draws.advance(first * n_classes)
+    rng = np.random.Generator(draws)
     for start in range(0, n_samples, 8192):  # long tiles: each class picks a few rows out of one
         part = slice(start, start + 8192)
         tile = X[part] if X.dtype == W.dtype else X[part].astype(W.dtype)
