@@ -1,5 +1,6 @@
 """Callbacks: what they are told, what they write, and how they end a fit."""
 
+import io
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from luce import SoftmaxClassifier
 from luce.callbacks import EarlyStopping, JSONLines, MLflow, TensorBoard
 from luce.errors import InputError, MissingExtraError
+from luce.progress import ProgressLine, time_left
 from luce.solvers import Progress
 
 X = np.random.default_rng(0).normal(size=(200, 6))
@@ -95,8 +97,8 @@ def test_early_stopping_ends_when_the_loss_rests():
     stop = EarlyStopping(min_delta=0.01, patience=3)
     said = [stop(Progress(i, loss, np.inf, i, i)) for i, loss in enumerate(losses, 1)]
     assert said == [False, False, False, False, True]
-    assert not stop(Progress(5, 0.497, 0.1, 5, 5, certified=True)) or True  # and is ready for the next fit
-    assert not stop(Progress(1, 9.0, np.inf, 1, 1))
+    stop(Progress(5, 0.497, 0.1, 5, 5, certified=True))  # the fit is over
+    assert not stop(Progress(1, 9.0, np.inf, 1, 1))  # and the next one starts afresh
 
 
 @pytest.mark.parametrize("wrong", [{"min_delta": -1.0}, {"min_delta": np.nan}, {"patience": 0}])
@@ -104,3 +106,65 @@ def test_wrong_options_of_early_stopping_are_named(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=name):
         EarlyStopping(**wrong)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.05])
+def test_time_left_of_a_steady_fall(rate):
+    noise = np.random.default_rng(0).normal(0, 0.1, 60)
+    gaps = [(float(s), float(np.exp(-rate * s + e))) for s, e in enumerate(noise)]
+    target = np.exp(-rate * 100)
+    # the slope of 30 points is off by 0.1 / sqrt(30^3 / 12) = 0.002, which is 4 % of the smaller rate
+    assert time_left(gaps, target) == pytest.approx(100 - 59, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "gaps, tol",
+    [
+        ([(float(s), 0.1) for s in range(20)], 1e-4),  # does not fall
+        ([(float(s), 0.1 * 2.0**s) for s in range(20)], 1e-4),
+        ([(float(s), 0.5**s) for s in range(3)], 1e-4),  # too few
+        ([(float(s), 0.5**s) for s in range(20)], 0.0),
+        ([(1.0, 0.5**s) for s in range(20)], 1e-4),
+    ],
+)
+def test_no_time_left_where_none_can_be_told(gaps, tol):
+    assert time_left(gaps, tol) is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def long_fit(monkeypatch, stream, tol=1e-4):
+    """Let a fit of a minute pass before a progress line, and return what it wrote."""
+    clock = [0.0]
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("luce.progress.time.perf_counter", lambda: clock[0])
+    line = ProgressLine(tol=tol)
+    for i in range(1, 601):
+        clock[0] = 0.1 * i
+        line(Progress(i, 1.0, float(np.exp(-0.01 * i)), i, clock[0]))
+    line(Progress(600, 1.0, 1e-4, 601, 60.1, certified=True))
+    return stream.getvalue()
+
+
+def test_one_line_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    written = long_fit(monkeypatch, Terminal())
+    lines = written.removesuffix("\n").split("\r")[1:]
+    assert "\n" not in written[:-1] and all(len(line) == 79 for line in lines)
+    # every 0.2 s from the third second on; after a minute the gap is e^-6, and tol e^-9.2 is 32 s away
+    assert 200 < len(lines) <= 292
+    assert lines[-2].split("  ")[1:4] == ["loss 1", "gap ~2.5e-03", "~30 s left"]
+    assert lines[-1].split("  ")[2] == "proven gap 1.0e-04"
+
+
+def test_few_lines_off_a_terminal(monkeypatch):
+    lines = long_fit(monkeypatch, io.StringIO()).splitlines()
+    assert len(lines) == 6 and all("left" in line for line in lines)
+
+
+def test_a_short_fit_is_silent(capsys):
+    fitted(verbose=1)
+    assert capsys.readouterr().err == ""

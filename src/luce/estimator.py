@@ -158,7 +158,7 @@ class SoftmaxClassifier(Predictions):
             tol=self.tol,
             max_iter=self.max_iter,
             rounding=problem.rounding(objective),
-            callbacks=with_progress(self.callbacks, self.verbose),
+            callbacks=with_progress(self.callbacks, self.verbose, self.tol),
         )
         self._keep(problem, solution)
         if not self.converged_ or solution.status == "separable":
@@ -322,6 +322,6 @@ def chosen_solver(solver: str | Solver, objective: Objective, random_state: Any 
     return chosen
 
 
-def with_progress(callbacks: Iterable[Callback], verbose: int) -> list[Callback]:
+def with_progress(callbacks: Iterable[Callback], verbose: int, tol: float) -> list[Callback]:
     """Return the callbacks, with a line on stderr that says how the fit is getting on if `verbose`."""
-    return [*callbacks, *([ProgressLine(verbose)] if verbose else [])]
+    return [*callbacks, *([ProgressLine(verbose, tol)] if verbose else [])]

@@ -170,7 +170,7 @@ class SoftmaxClassifierCV(Predictions):
             lambda objective: chosen_solver(self.solver, objective, self.random_state),
             self.tol,
             self.max_iter,
-            with_progress(self.callbacks, self.verbose),
+            with_progress(self.callbacks, self.verbose, self.tol),
         )
         whole = follow(problem, np.unique(self.Cs_), options) if self.refit or left_out else None
         self.path_ = None if whole is None else SoftmaxPath.of(whole, self.Cs_)

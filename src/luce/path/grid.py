@@ -173,7 +173,7 @@ def softmax_path(
         lambda objective: chosen_solver(solver, objective, random_state),
         tol,
         max_iter,
-        with_progress(callbacks, verbose),
+        with_progress(callbacks, verbose, tol),
     )
     fits = follow(problem, np.unique(grid), options)
     warn_if_loose([fits], tol)
