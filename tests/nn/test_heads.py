@@ -12,7 +12,8 @@ from luce.errors import InputError, MissingExtraError
 from luce.nn import margins
 from luce.nn.functional import linear_cross_entropy, linear_scores
 
-HEADS = [getattr(luce.nn, name) for name in luce.nn.__all__ if name.endswith("Loss") and name != "MarginLoss"]
+BASES = {"MarginLoss", "ShardedMarginLoss"}
+HEADS = [getattr(luce.nn, name) for name in luce.nn.__all__ if name.endswith("Loss") and name not in BASES]
 
 
 def batch(n=12, d=6, c=5):

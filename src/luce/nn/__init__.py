@@ -9,6 +9,8 @@ Examples
 torch.Size([])
 """
 
+from typing import TYPE_CHECKING
+
 from luce.errors import MissingExtraError
 
 try:
@@ -37,6 +39,9 @@ from luce.nn.heads import (
     SubCenterArcFaceLoss,
 )
 
+if TYPE_CHECKING:
+    from luce.nn.sharded import ShardedMarginLoss
+
 __all__ = [
     "ASoftmaxLoss",
     "AdaFaceLoss",
@@ -48,6 +53,7 @@ __all__ = [
     "LSoftmaxLoss",
     "MagFaceLoss",
     "MarginLoss",
+    "ShardedMarginLoss",
     "SoftmaxLoss",
     "SphereFace2Loss",
     "SphereFaceRLoss",
@@ -55,3 +61,12 @@ __all__ = [
     "functional",
     "margins",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what stands on torch.distributed only when it is asked for: it takes as long as all the rest."""
+    if name == "ShardedMarginLoss":
+        from luce.nn.sharded import ShardedMarginLoss
+
+        return ShardedMarginLoss
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -66,7 +66,7 @@ def stream_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss."""
     p, options = unpack(tensors, numbers, normalize, negatives, constants, binary, product)
-    check_targets(p, options)
+    check_targets(p.target, len(p.weight), options.ignore_index)
     with torch.autocast(p.x.device.type, enabled=False):
         loss, lse, gradients = backend(p).forward(p, options, Needs(*needs))
     return loss, lse, *gradients
@@ -137,7 +137,7 @@ def unpack(
 def stream(p: Problem, options: Options, needs: Needs) -> tuple[Tensor, Tensor, Gradients]:
     """Loss and log-sum-exp of every row, and the gradients of the summed loss, by the device's backend."""
     if not torch.compiler.is_compiling():
-        check_targets(p, options)
+        check_targets(p.target, len(p.weight), options.ignore_index)
         return backend(p).forward(p, options, needs)
     loss, lse, *parts = stream_forward(*pack(p, options), list(needs))
     return loss, lse, Gradients(*parts)
@@ -182,7 +182,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         if not total:
             ctx.save_for_backward(lse, owner, along_x, along_w, *tensors)
             return loss
-        ctx.save_for_backward(*_finish(p, needs, parts, owner, along_x, along_w))
+        ctx.save_for_backward(*finish(p, needs, parts, owner, along_x, along_w))
         return loss.sum()
 
     @staticmethod
@@ -207,7 +207,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             lse, owner, along_x, along_w, *tensors = ctx.saved_tensors
             p = Problem(*tensors)
             streamed = stream_again(p.scaled(upstream), ctx.options, ctx.needs, lse)
-            parts = _finish(p, ctx.needs, streamed, owner, along_x, along_w)
+            parts = finish(p, ctx.needs, streamed, owner, along_x, along_w)
         wanted = [part if need else None for part, need in zip(parts, ctx.needs, strict=True)]
         return *[None] * 6, *wanted, *[None] * (len(Problem._fields) - len(wanted))
 
@@ -218,7 +218,7 @@ def _graph_is_kept() -> bool:
     return bool(ask())
 
 
-def _finish(
+def finish(
     p: Problem,
     needs: Needs,
     parts: Gradients,

@@ -92,15 +92,15 @@ class Gradients(NamedTuple):
     phi: Tensor
 
 
-def check_targets(p: Problem, options: Options) -> None:
+def check_targets(target: Tensor, n_classes: int, ignore_index: int) -> None:
     """Raise InputError at the first target outside 0..C-1; on the CPU only: elsewhere, to look is to wait."""
-    if p.target.ndim != 1 or not p.target.is_cpu:
+    if target.ndim != 1 or not target.is_cpu:
         return
-    outside = (p.target != options.ignore_index) & ((p.target < 0) | (p.target >= len(p.weight)))
+    outside = (target != ignore_index) & ((target < 0) | (target >= n_classes))
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
         raise InputError(
-            f"target of row {row} is {int(p.target[row])}, outside 0..{len(p.weight) - 1}; "
+            f"target of row {row} is {int(target[row])}, outside 0..{n_classes - 1}; "
             "give class numbers below the number of classes, or set ignore_index to leave the row out"
         )
 

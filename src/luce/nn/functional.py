@@ -1,5 +1,6 @@
 """Linear layer, margin and cross-entropy in one, without the N x C scores ever existing."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -107,12 +108,12 @@ def linear_cross_entropy(
         y = target.reshape(-1, n_classes) if soft else target.reshape(-1).long()
         counted = x.new_ones(len(x), dtype=torch.bool) if soft else y != ignore_index
         omega = None if class_weight is None else class_weight.detach().to(dtype)
-        rows = _row_coefficients(y, counted, n_classes, omega, label_smoothing, z_loss, reduction, dtype)
+        rows = row_coefficients(y, counted, n_classes, omega, label_smoothing, z_loss, reduction, dtype)
 
         options = Options(ignore_index, softcap or 0.0, product=product)
-        applied = _Applied(x)
+        applied = Applied(x)
         if margin is not None:
-            applied = _apply(margin, x, weight, y, counted)
+            applied = apply_margin(margin, x, weight, y, counted)
             options = options._replace(
                 normalize=margin.normalize_weight,
                 negatives=margin.negatives,
@@ -133,11 +134,11 @@ def linear_cross_entropy(
         )
         total = reduction != "none"
         loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            options, _needs(problem), total, applied.owner, applied.along_x, applied.along_w, *problem
+            options, needs_of(problem), total, applied.owner, applied.along_x, applied.along_w, *problem
         )
         if applied.penalty is not None:
             penalty = torch.where(counted, applied.penalty, 0.0)
-            loss = loss + (penalty.sum() / _count(counted, reduction, dtype) if total else penalty)
+            loss = loss + (penalty.sum() / divisor(counted, reduction, dtype) if total else penalty)
         if reduction == "mean":
             loss = torch.where(counted.any(), loss, torch.nan)
         return loss if total else loss.reshape(input.shape[:-1])
@@ -182,7 +183,7 @@ def linear_scores(
     return scores if bias is None else scores + bias
 
 
-class _Applied(NamedTuple):
+class Applied(NamedTuple):
     """What a margin makes of the features and of the target's score; see `LinearCrossEntropy` for along_*."""
 
     x: Tensor
@@ -195,8 +196,18 @@ class _Applied(NamedTuple):
     penalty: Tensor | None = None
 
 
-def _apply(margin: Margin, x: Tensor, weight: Tensor, y: Tensor, counted: Tensor) -> _Applied:
+def apply_margin(
+    margin: Margin,
+    x: Tensor,
+    weight: Tensor,
+    y: Tensor,
+    counted: Tensor,
+    exchange: Callable[[Tensor], Tensor] = lambda own: own,
+) -> Applied:
     """The margin's part: all of it concerns the N target scores only, so it is plain PyTorch.
+
+    Where the weight is a part of the classes, exchange turns (2, N) cosines and class lengths, as far as
+    this part knows them, into those of all rows.
 
     phi = r k psi(c) with r = |x| or s, k = |w| or 1. As a function of u = x . w and of both lengths,
     d phi / du = psi' and d phi / d|x| = k (psi - c psi'), d phi / d|w| = r (psi - c psi').
@@ -213,6 +224,7 @@ def _apply(margin: Margin, x: Tensor, weight: Tensor, y: Tensor, counted: Tensor
             owner = owner * weight.shape[1] + centre[:, 0]
         else:
             c = (direction * w_direction).sum(1)
+        c, w_length = exchange(torch.stack([c, w_length.to(c.dtype)]))
         r = length.detach() if margin.s is None else torch.full_like(length, margin.s)
         k = torch.ones_like(r) if margin.normalize_weight else w_length.to(r.dtype)
     psi, slope, state = margin(c.to(r.dtype).clamp(-1, 1), length, counted)
@@ -221,7 +233,7 @@ def _apply(margin: Margin, x: Tensor, weight: Tensor, y: Tensor, counted: Tensor
         along_x = None if margin.s is not None else torch.where(r > 0, k * radial / r, 0.0)
         along_w = None if margin.normalize_weight else torch.where(k > 0, r * radial / k, 0.0)
     scaled = x if margin.s is None else margin.s * direction
-    return _Applied(
+    return Applied(
         scaled, r * k * psi, slope.detach(), state, owner, along_x, along_w, margin.penalty(length)
     )
 
@@ -235,7 +247,7 @@ class _Rows(NamedTuple):
     zeta: Tensor | None
 
 
-def _row_coefficients(
+def row_coefficients(
     y: Tensor,
     counted: Tensor,
     n_classes: int,
@@ -259,17 +271,17 @@ def _row_coefficients(
     if label_smoothing > 0:
         smooth = ones * scale * (label_smoothing / n_classes)
         mass = mass + smooth * (n_classes if omega is None else omega.sum())
-    zeta = z_loss * ones / _count(counted, reduction, dtype) if z_loss > 0 else None
+    zeta = z_loss * ones / divisor(counted, reduction, dtype) if z_loss > 0 else None
     return _Rows(mass, hit, smooth, zeta)
 
 
-def _count(counted: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
+def divisor(counted: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
     return (
         counted.sum().to(dtype) if reduction == "mean" else torch.ones((), dtype=dtype, device=counted.device)
     )
 
 
-def _needs(p: Problem) -> Needs:
+def needs_of(p: Problem) -> Needs:
     x, weight, bias, phi = (
         torch.is_grad_enabled() and part is not None and part.requires_grad
         for part in (p.x, p.weight, p.bias, p.phi)
