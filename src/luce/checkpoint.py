@@ -46,9 +46,9 @@ class Checkpoint(Keeper):
     about : mapping of str to what JSON can hold
         What a fit that goes on must share with the one that was cut off, beyond what can be seen here: all
         that is compared is the data, the penalty and the solver.
-    say : callable
-        Called with each line of news: from where a fit goes on, or why nothing could be written; by default
-        it goes to stderr.
+    say, warn : callable
+        Called with a line of news (from where a fit goes on) or of trouble (why nothing could be written);
+        by default both go to stderr.
 
     Raises
     ------
@@ -93,6 +93,7 @@ class Checkpoint(Keeper):
         resume: bool = False,
         about: Mapping[str, Any] | None = None,
         say: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         if not every >= 0:
             raise InputError(f"every = {every!r}: pass a number of seconds >= 0")
@@ -101,10 +102,10 @@ class Checkpoint(Keeper):
         self._resume = resume
         self._about = json.loads(json.dumps(dict(about or {})))
         self._say = say or _to_stderr
+        self._warn = warn or _to_stderr
         self._problem: dict[str, Any] = {}
         self._packing: Packing | None = None
         self._now: tuple[State, list[Progress], dict[str, Any]] | None = None  # of the last iteration
-        self._written = -1  # how many entries the history had
         self._due = 0.0
         self._trouble = ""
 
@@ -188,7 +189,7 @@ class Checkpoint(Keeper):
         except OSError as error:
             trouble = f"{self.path}: no checkpoint was written: {error.strerror or error}"
             if trouble != self._trouble:
-                self._say(f"{trouble}; the fit goes on, and the last good checkpoint stays")
+                self._warn(f"{trouble}; the fit goes on, and the last good checkpoint stays")
             self._trouble = trouble
             return
         if self._trouble:
@@ -244,8 +245,8 @@ def _same(name: str, a: Any, b: Any) -> bool:
 
 def _far(name: str, a: Any, b: Any) -> Array:
     """Return where numbers differ by more than rounding."""
-    scale = 1.0 if name == _LABELS else np.maximum(np.abs(a), np.abs(b))
-    return np.asarray(np.abs(np.subtract(a, b)) > _ROUNDING * scale)
+    least = _ROUNDING if name == _LABELS else 0.0
+    return np.asarray(~np.isclose(a, b, rtol=_ROUNDING, atol=least))
 
 
 def _difference(name: str, there: Any, here: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from luce.cli import options
+from luce.cli import options, resuming
 from luce.cli.console import Output, about, plain
 from luce.cli.outputs import check_writable, writing
 from luce.errors import MissingExtraError
@@ -55,6 +55,7 @@ class Parts:
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
+@resuming.checkpointed
 @options.as_json
 @options.common
 @click.pass_context
@@ -69,6 +70,9 @@ def fit(
     seed: int,
     text: tuple[str, ...],
     onnx: str | None,
+    checkpoint: str | None,
+    every: float,
+    resume: bool,
     as_json: bool,
     quiet: bool,
     **parameters: Any,
@@ -79,6 +83,10 @@ def fit(
     on all rows; --test-size 0 does that. Where DATA brings its own test part (MNIST's t10k files in a folder,
     x_test in an NPZ file), that part is held out. Exit code 4: the fit ended above its tolerance; the model
     is saved all the same.
+
+    With --checkpoint DIR a fit that was cut off, by Ctrl-C, a kill or a crash, loses what it did since the
+    last checkpoint and no more: the same command with --resume goes on. It refuses other data and other
+    options than those of the fit that was cut off, but for --tol and --max-iter.
     """
     from luce.cli import show
     from luce.data import sources
@@ -91,6 +99,7 @@ def fit(
     check_writable(output)
     check_writable(onnx)
     _check_onnx(onnx)
+    resuming.check_usage(ctx)
     dataset = sources.read(data, target=target)
     for note in dataset.notes:
         out.remark(note)
@@ -100,12 +109,16 @@ def fit(
 
     chosen = {name: value for name, value in parameters.items() if value is not None}
     latest: deque[Any] = deque(maxlen=1)
+    keeper = resuming.opened(ctx, dataset, out)
     classifier = SoftmaxClassifier(
-        random_state=seed, verbose=0 if quiet else 1, callbacks=(latest.append,), **chosen
+        random_state=seed,
+        verbose=0 if quiet else 1,
+        callbacks=(latest.append, *([keeper] if keeper else [])),
+        **chosen,
     )
     started = time.monotonic()
     try:
-        with about(data), out.collecting_warnings():
+        with resuming.stoppable(keeper), about(data), out.collecting_warnings():
             pipeline = make_pipeline(parts.train.X, classifier, text=list(text) or None)
             pipeline.fit(parts.train.X, parts.train.y)
             classifier = pipeline[-1]
@@ -115,7 +128,9 @@ def fit(
             reached += (
                 f", {progress.passes:.0f} passes, loss {progress.loss:.6g}, estimated gap {progress.gap:.2g}"
             )
-        raise KeyboardInterrupt(f"{reached}; nothing was written") from None
+        kept = keeper is not None and keeper.path.exists()
+        left = f"the same command with --resume goes on from {checkpoint}" if kept else "nothing was written"
+        raise KeyboardInterrupt(f"{reached}; {left}") from None
 
     counts = _class_counts(parts.train.y, pipeline.classes_)
     columns = [dict(zip(("name", "kind", "done"), line, strict=True)) for line in describe(pipeline)]

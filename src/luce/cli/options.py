@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 Command = Callable[..., Any]
 
-_OUTPUTS = {"output", "onnx", "report", "as_json", "quiet", "debug"}
+_OUTPUTS = {"output", "onnx", "report", "checkpoint", "every", "resume", "as_json", "quiet", "debug"}
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
