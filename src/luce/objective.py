@@ -187,10 +187,17 @@ class Objective:
         size = theta.size
         return H.reshape(size, size)
 
-    def divergence(self, theta: Array, direction: Array, step: float = 1.0) -> tuple[float, float]:
-        """Return mean KL(q || p), q being p moved to first order along a direction, and the least move."""
-        total, least = self._sum("divergence", *self._split(theta), *self._split(direction), step=step)
-        return float(total) / self.data.total_weight, float(least)
+    def divergence(self, theta: Array, direction: Array) -> tuple[float, Array]:
+        """Return mean KL(q || p) and the mean of [x, 1] (q - p)^T, q being p moved along a direction.
+
+        See :func:`luce.loss.passes.divergence`.
+        """
+        sums = self._sum("divergence", *self._split(theta), *self._split(direction), cost=1.5)
+        total, moved = sums[0] / self.data.total_weight, np.empty(self.shape)
+        self.weights(moved)[...] = sums[1] / self.data.total_weight
+        if self.fit_intercept:
+            moved[-1] = sums[2] / self.data.total_weight
+        return float(total), moved
 
     def class_curvature(self, theta: Array) -> Array:
         """Return the mean of diag(p) - p p^T (C, C), the curvature of the loss in the scores."""

@@ -28,17 +28,17 @@ struct RowTask {
   const int64_t* labels = nullptr;  // or `soft`, an (N, C) matrix of float64; value and gradient only
   Matrix soft;
   const double* weight = nullptr;
-  double smoothing = 0, step = 1;  // step: divergence only
-  void* out = nullptr;             // (N, C) of the compute type; probabilities only
+  double smoothing = 0;
+  void* out = nullptr;  // (N, C) of the compute type; probabilities only
 };
 
 struct RowSums {
-  double total = 0, least = 0;  // the loss, or the divergence and the least move
-  bool bad_index = false;       // a label that is no class, or a column that is no feature
+  double total = 0;        // the loss or the divergence
+  bool bad_index = false;  // a label that is no class, or a column that is no feature
 };
 
 inline bool needs_direction(Op op) { return op == Op::hessian_product || op == Op::divergence; }
-inline bool has_gradient(Op op) { return op == Op::gradient || op == Op::hessian_product; }
+inline bool has_gradient(Op op) { return op == Op::gradient || needs_direction(op); }
 
 // One thread's part of a pass over dense rows. Scores are X W + b (and X V + c beneath them, for the
 // operations that need a direction): `n_heads` columns in all, C or 2 C.

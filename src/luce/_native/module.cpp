@@ -106,13 +106,11 @@ void in_threads(int n, const std::function<void(int)>& work) {
 int64_t boundary(int64_t rows, int t, int n) { return t == n ? rows : rows * t / n / 16 * 16; }
 
 RowTask row_task(int op, int64_t n_classes, int64_t n_rows, const std::optional<Labels>& labels,
-                 const std::optional<AnyMatrix>& soft, const std::optional<Weights>& weight, double smoothing,
-                 double step) {
+                 const std::optional<AnyMatrix>& soft, const std::optional<Weights>& weight, double smoothing) {
   RowTask task;
   task.op = Op(op);
   task.n_classes = n_classes;
   task.smoothing = smoothing;
-  task.step = step;
   if (labels) {
     require(int64_t(labels->shape(0)) == n_rows, "labels and rows differ in number");
     task.labels = labels->data();
@@ -135,23 +133,22 @@ void* out_of(const Block& out, bool wide, int64_t n_rows, int64_t n_classes) {
   return out.data();
 }
 
-std::tuple<double, double> collect(const std::vector<RowSums>& sums) {
+double collect(const std::vector<RowSums>& sums) {
   RowSums all;
   for (const RowSums& s : sums) {
     all.total += s.total;
-    if (s.least < all.least) all.least = s.least;
     all.bad_index = all.bad_index || s.bad_index;
   }
   require(!all.bad_index, "a label is not one of the classes, or a column index not one of the features");
-  return {all.total, all.least};
+  return all.total;
 }
 
-std::tuple<double, double> dense(int op, AnyMatrix X, Block coefficients, int64_t n_classes,
+double dense(int op, AnyMatrix X, Block coefficients, int64_t n_classes,
                                  std::optional<Labels> labels, std::optional<AnyMatrix> soft,
-                                 std::optional<Weights> weight, double smoothing, double step,
+                                 std::optional<Weights> weight, double smoothing,
                                  std::optional<Gradients> gradient, std::optional<Block> out, int n_threads) {
   const Matrix x = matrix_of(X);
-  RowTask task = row_task(op, n_classes, x.rows, labels, soft, weight, smoothing, step);
+  RowTask task = row_task(op, n_classes, x.rows, labels, soft, weight, smoothing);
   const bool wide = is_wide(coefficients.dtype());
   const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
   const int64_t padded = kernels.padded_features(x.columns);
@@ -196,7 +193,7 @@ using Blocks = nb::ndarray<double, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 void hessian(AnyMatrix X, Block coefficients, int64_t n_classes, std::optional<Weights> weight, Blocks H,
              int n_threads) {
   const Matrix x = matrix_of(X);
-  const RowTask task = row_task(int(Op::distribution), n_classes, x.rows, {}, {}, weight, 0, 1);
+  const RowTask task = row_task(int(Op::distribution), n_classes, x.rows, {}, {}, weight, 0);
   const Kernels& kernels = is_wide(coefficients.dtype()) ? chosen->of_double : chosen->of_float;
   require(n_threads >= 1 && n_classes >= 1, "n_threads and n_classes are at least 1");
   require(int64_t(coefficients.shape(0)) == n_classes &&
@@ -241,10 +238,10 @@ template <class I> std::vector<int64_t> column_bounds(const Csr& X, int n_thread
   return bounds;
 }
 
-std::tuple<double, double> sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Flat W, Flat b,
+double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Flat W, Flat b,
                                   std::optional<Flat> V, std::optional<Flat> c, int64_t n_classes,
                                   std::optional<Labels> labels, std::optional<AnyMatrix> soft,
-                                  std::optional<Weights> weight, double smoothing, double step,
+                                  std::optional<Weights> weight, double smoothing,
                                   std::optional<Dense2> gradient, std::optional<Block> out, int n_threads) {
   Csr X;
   X.wide = is_wide(data.dtype());
@@ -259,7 +256,7 @@ std::tuple<double, double> sparse(int op, Flat data, Flat indices, Flat indptr, 
   X.columns = n_features;
   X.stored = int64_t(data.shape(0));
 
-  RowTask task = row_task(op, n_classes, X.rows, labels, soft, weight, smoothing, step);
+  RowTask task = row_task(op, n_classes, X.rows, labels, soft, weight, smoothing);
   const bool wide = is_wide(W.dtype());
   const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
   const int64_t width = wide ? 8 : 4, lanes = 64 / width;
@@ -337,11 +334,11 @@ std::tuple<double, double> sparse(int op, Flat data, Flat indices, Flat indptr, 
 }
 
 // Rows first_row.. of scores that lie class by class: Z is (heads, rows), used up.
-std::tuple<double, double> rows(int op, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> Z, int64_t n_classes,
+double rows(int op, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> Z, int64_t n_classes,
                                 int64_t first_row, int64_t n_rows, std::optional<Labels> labels,
                                 std::optional<AnyMatrix> soft, std::optional<Weights> weight, double smoothing,
-                                double step, std::optional<Block> out, int n_threads) {
-  RowTask task = row_task(op, n_classes, n_rows, labels, soft, weight, smoothing, step);
+            std::optional<Block> out, int n_threads) {
+  RowTask task = row_task(op, n_classes, n_rows, labels, soft, weight, smoothing);
   const bool wide = is_wide(Z.dtype());
   const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
   const int64_t heads = n_classes * (needs_direction(task.op) ? 2 : 1), n = int64_t(Z.shape(1));
@@ -392,17 +389,17 @@ NB_MODULE(_core, m) {
         "Columns of `coefficients` and `gradient`: the features, the intercept and zeros.");
   m.def("dense", dense, nb::arg("op"), nb::arg("X"), nb::arg("coefficients"), nb::arg("n_classes"),
         nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(), nb::arg("smoothing"),
-        nb::arg("step"), nb::arg("gradient").noconvert().none(), nb::arg("out").noconvert().none(),
+        nb::arg("gradient").noconvert().none(), nb::arg("out").noconvert().none(),
         nb::arg("n_threads"),
-        "One pass over dense rows: return (total, least), add to gradient or write to out.");
+        "One pass over dense rows: return the total, add to gradient or write to out.");
   m.def("sparse", sparse, nb::arg("op"), nb::arg("data"), nb::arg("indices"), nb::arg("indptr"),
         nb::arg("n_features"), nb::arg("W"), nb::arg("b"), nb::arg("V").none(), nb::arg("c").none(),
         nb::arg("n_classes"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
-        nb::arg("smoothing"), nb::arg("step"), nb::arg("gradient").noconvert().none(),
+        nb::arg("smoothing"), nb::arg("gradient").noconvert().none(),
         nb::arg("out").noconvert().none(), nb::arg("n_threads"), "The same over CSR rows.");
   m.def("rows", rows, nb::arg("op"), nb::arg("Z").noconvert(), nb::arg("n_classes"), nb::arg("first_row"),
         nb::arg("n_rows"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
-        nb::arg("smoothing"), nb::arg("step"), nb::arg("out").noconvert().none(), nb::arg("n_threads"),
+        nb::arg("smoothing"), nb::arg("out").noconvert().none(), nb::arg("n_threads"),
         "The part of a pass between the two products, in place, over scores (heads, rows).");
   m.def("hessian", hessian, nb::arg("X"), nb::arg("coefficients"), nb::arg("n_classes"),
         nb::arg("weight").none(), nb::arg("H").noconvert(), nb::arg("n_threads"),

@@ -6,6 +6,8 @@
 #include "kernels.hpp"
 #include "simd.hpp"
 
+#include <cmath>
+
 namespace {
 
 using luce::Op;
@@ -121,25 +123,33 @@ template <class T> struct Group {
     for (int64_t j = 0; j < C; ++j) store<T>(Z + j * step, load<T>(Z + j * step) * load<T>(U + j * step) * w);
   }
 
-  // sum_j p_j ((1 + s) log(1 + s) - s) with s = max(step * v_j, -1), in float64: the terms nearly cancel.
+  // With s = max(v, -1), e = p . s and q = p (1 + s) / (1 + e): KL(q || p) is summed and Z becomes w (q - p).
+  // In float64, as the terms p ((1 + s) log(1 + s) - s) nearly cancel; e is 0 unless an entry was cut at -1.
   void divergence() {
     moves();
     constexpr int D = kLanes<double>;
-    alignas(64) double kl[L] = {};
-    Vec<double> least = {};
+    alignas(64) double excess[L] = {}, terms[L] = {};
     for (int64_t j = 0; j < C; ++j)
       for (int l = 0; l < L; l += D) {
-        const Vec<double> p = load_as<double>(Z + j * step + l), v = load_as<double>(U + j * step + l);
-        const Vec<double> s = larger(v * task.step, spread<double>(-1)), q = s + 1;
+        const Vec<double> p = load_as<double>(Z + j * step + l);
+        const Vec<double> s = larger(load_as<double>(U + j * step + l), spread<double>(-1)), q = s + 1;
         // log1p(s), exact to rounding: the last term mends what the sum 1 + s lost.
         const Vec<double> log1p = log_positive<double>(q) + (s - (q - 1)) / q;
         const Vec<double> term = q > 0 ? q * log1p - s : spread<double>(1);
-        store<double>(kl + l, load<double>(kl + l) + p * term);
-        least = smaller(p > 0 ? v : Vec<double>{}, least);
+        store<double>(terms + l, load<double>(terms + l) + p * term);
+        store<double>(excess + l, load<double>(excess + l) + p * s);
       }
-    for (int l = 0; l < count; ++l) sums.total += weight_of(l) * kl[l];
-    for (int k = 0; k < D; ++k)
-      if (least[k] < sums.least) sums.least = least[k];
+    alignas(64) T mean[L], scale[L];
+    for (int l = 0; l < L; ++l) {
+      const double e = excess[l], w = l < count ? weight_of(l) : 0.0;
+      mean[l] = T(e);
+      scale[l] = T(w / (1 + e));
+      if (l < count) sums.total += w * ((terms[l] + e) / (1 + e) - std::log1p(e));
+    }
+    for (int64_t j = 0; j < C; ++j) {
+      const Vec<T> s = larger(load<T>(U + j * step), spread<T>(-1));
+      store<T>(Z + j * step, load<T>(Z + j * step) * (s - load<T>(mean)) * load<T>(scale));
+    }
   }
 
   void probabilities() {

@@ -34,7 +34,6 @@ class _Pass:
     y: Array | None = None
     weight: Array | None = None
     smoothing: float = 0.0
-    step: float = 1.0
     out: Array | None = None
 
     def __post_init__(self) -> None:
@@ -46,44 +45,42 @@ class _Pass:
 
     @property
     def has_gradient(self) -> bool:
-        return self.op in (_GRADIENT, _HESSIAN_PRODUCT)
+        return self.op in (_GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE)
 
     @property
     def targets(self) -> tuple[Any, ...]:
-        return self.labels, self.soft, self.weight, self.smoothing, self.step
+        return self.labels, self.soft, self.weight, self.smoothing
 
 
-def _run(
-    task: _Pass, heads: list[Head], X: Matrix, n_threads: int | None
-) -> tuple[float, float, Array, Array]:
-    """Return the sums over rows (the total and the least move), dW and db; both zero without a gradient."""
+def _run(task: _Pass, heads: list[Head], X: Matrix, n_threads: int | None) -> tuple[float, Array, Array]:
+    """Return the total over rows, dW and db; both zero without a gradient."""
     n_features, n_classes = heads[0][0].shape
     n_scores = n_classes * len(heads)
     if not isinstance(X, np.ndarray):
         work = X.nnz * n_scores
-        total, least, gradient = _sparse(task, heads, X, thread_count(n_threads, work))
+        total, gradient = _sparse(task, heads, X, thread_count(n_threads, work))
     else:
         work = X.shape[0] * (n_features + 8) * n_scores
         threads = thread_count(n_threads, work)
         if n_scores >= _MANY_SCORES and n_features >= _LANES:
             with blas_limited(n_threads):
-                total, least, gradient = _blocks(task, heads, X, threads)
+                total, gradient = _blocks(task, heads, X, threads)
         else:
-            total, least, gradient = _dense(task, heads, X, threads)
+            total, gradient = _dense(task, heads, X, threads)
     if gradient is None:
-        return total, least, np.zeros((n_features, n_classes)), np.zeros(n_classes)
-    return total, least, gradient[:-1], gradient[-1]
+        return total, np.zeros((n_features, n_classes)), np.zeros(n_classes)
+    return total, gradient[:-1], gradient[-1]
 
 
-def _dense(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
+def _dense(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, Array | None]:
     n_features, n_classes = heads[0][0].shape
     flat = _packed(heads)
     padded = flat.shape[1]
     gradient = np.zeros((threads, n_classes, padded)) if task.has_gradient else None
-    total, least = core.dense(task.op, X, flat, n_classes, *task.targets, gradient, task.out, threads)
+    total = core.dense(task.op, X, flat, n_classes, *task.targets, gradient, task.out, threads)
     if gradient is None:
-        return total, least, None
-    return total, least, np.ascontiguousarray(gradient.sum(axis=0)[:, : n_features + 1].T)
+        return total, None
+    return total, np.ascontiguousarray(gradient.sum(axis=0)[:, : n_features + 1].T)
 
 
 def _packed(heads: list[Head]) -> Array:
@@ -107,7 +104,7 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     return aligned
 
 
-def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, float, Array | None]:
+def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, Array | None]:
     n_features, n_classes = heads[0][0].shape
     arguments: list[Array | None] = []
     for W, b in heads:
@@ -119,10 +116,10 @@ def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float
     index = np.promote_types(X.indices.dtype, X.indptr.dtype)
     arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
     gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
-    total, least = core.sparse(
+    total = core.sparse(
         task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
     )
-    return total, least, gradient
+    return total, gradient
 
 
 def _with_room(W: Array) -> Array:
@@ -132,7 +129,7 @@ def _with_room(W: Array) -> Array:
     return flat
 
 
-def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, float, Array | None]:
+def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, Array | None]:
     """Run a pass whose products are BLAS's. Scores lie class by class: (heads * C, rows) in C order."""
     (n_samples, n_features), n_classes = X.shape, task.n_classes
     n_scores = n_classes * len(heads)
@@ -141,7 +138,7 @@ def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[flo
     buffer = np.empty(n_scores * min(rows, n_samples), dtype=task.dtype)
     product = np.empty((n_classes, n_features), dtype=task.dtype)
     gradient = np.zeros((n_classes, n_features + 1)) if task.has_gradient else None
-    total, least = 0.0, 0.0
+    total = 0.0
     for first in range(0, n_samples, rows):
         tile = X[first : first + rows].astype(task.dtype, copy=False)
         Z = buffer[: n_scores * len(tile)].reshape(n_scores, -1)
@@ -150,13 +147,12 @@ def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[flo
             np.matmul(W.T, tile.T, out=scores)
             if b is not None:
                 scores += b.astype(task.dtype)[:, None]
-        sums = core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, threads)
-        total, least = total + sums[0], min(least, sums[1])
+        total += core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, threads)
         if gradient is not None:
             residuals = Z[:n_classes]
             gradient[:, :-1] += np.matmul(residuals, tile, out=product)
             gradient[:, -1] += residuals.sum(axis=1, dtype=np.float64)
-    return total, least, None if gradient is None else np.ascontiguousarray(gradient.T)
+    return total, None if gradient is None else np.ascontiguousarray(gradient.T)
 
 
 def value_and_gradient(
@@ -172,7 +168,7 @@ def value_and_gradient(
 ) -> tuple[float, Array, Array]:
     """See :func:`luce.loss.passes.value_and_gradient`."""
     task = _Pass(_GRADIENT if gradient else _VALUE, W.shape[1], W.dtype, y, weight, smoothing)
-    total, _, dW, db = _run(task, [(W, b)], X, n_threads)
+    total, dW, db = _run(task, [(W, b)], X, n_threads)
     return total, dW, db
 
 
@@ -187,7 +183,7 @@ def hessian_product(
 ) -> tuple[Array, Array]:
     """See :func:`luce.loss.passes.hessian_product`."""
     task = _Pass(_HESSIAN_PRODUCT, W.shape[1], W.dtype, weight=weight)
-    return _run(task, [(W, b), (V, c)], X, n_threads)[2:]
+    return _run(task, [(W, b), (V, c)], X, n_threads)[1:]
 
 
 def divergence(
@@ -197,12 +193,11 @@ def divergence(
     c: Array | None,
     X: Matrix,
     weight: Array | None,
-    step: float = 1.0,
     n_threads: int | None = None,
-) -> tuple[float, float]:
+) -> tuple[float, Array, Array]:
     """See :func:`luce.loss.passes.divergence`."""
-    task = _Pass(_DIVERGENCE, W.shape[1], W.dtype, weight=weight, step=step)
-    return _run(task, [(W, b), (V, c)], X, n_threads)[:2]
+    task = _Pass(_DIVERGENCE, W.shape[1], W.dtype, weight=weight)
+    return _run(task, [(W, b), (V, c)], X, n_threads)
 
 
 def probabilities(

@@ -128,26 +128,31 @@ def divergence(
     c: Array | None,
     X: Matrix,
     weight: Array | None,
-    step: float = 1.0,
     n_threads: int | None = None,
-) -> tuple[float, float]:
-    """Return ``sum_i w_i KL(q_i || p_i)`` and the least v_ik, for ``q = p * (1 + step v)``.
+) -> tuple[float, Array, Array]:
+    """Return ``sum_i w_i KL(q_i || p_i)``, ``sum_i w_i x_i (q_i - p_i)^T`` and ``sum_i w_i (q_i - p_i)``.
 
-    Here ``v_i = u_i - p_i . u_i`` with ``u_i = x_i V + c``: q is p moved to first order along (V, c).
-    q is a distribution only while ``step * v >= -1``; where it is not, the entry counts as if v were -1/step.
+    q is p moved to first order along (V, c): ``q = p * (1 + u - p . u)``, ``u_i = x_i V + c``. Entries that
+    this would make negative are 0, and their row is divided by its sum.
     """
-    total, least = 0.0, 0.0
+    total, dW, db = 0.0, np.zeros(W.shape), np.zeros(W.shape[1])
     for part, tile in _tiles(X, W):
         P, U = _scores(tile, W, b), _scores(tile, V, c)
         _softmax(P)
         U -= np.einsum("ij,ij->i", P, U)[:, None]
-        least = min(least, float(U.min(where=P > 0, initial=0.0)))
-        U = np.maximum(step * U.astype(np.float64), -1.0)
-        q = 1.0 + U
-        terms = q * np.log1p(U, where=q > 0, out=np.zeros_like(U)) - U
-        kl = np.einsum("ij,ij->i", P, terms, dtype=np.float64)
+        np.maximum(U, -1.0, out=U)
+        s = U.astype(np.float64)
+        excess = np.einsum("ij,ij->i", P, s)
+        terms = (1.0 + s) * np.log1p(s, where=s > -1, out=np.zeros_like(s)) - s
+        kl = (np.einsum("ij,ij->i", P, terms) + excess) / (1 + excess) - np.log1p(excess)
         total += float(kl.sum() if weight is None else kl @ weight[part])
-    return total, least
+        U -= excess[:, None].astype(U.dtype)
+        scale = 1 / (1 + excess) if weight is None else weight[part] / (1 + excess)
+        P *= U
+        P *= scale[:, None].astype(P.dtype)
+        dW += tile.T @ P
+        db += P.sum(axis=0, dtype=np.float64)
+    return total, dW, db
 
 
 def gram(X: Matrix, weight: Array | None, dtype: type, n_threads: int | None = None) -> tuple[Array, Array]:
@@ -259,6 +264,8 @@ def class_grams(
 
     A sample counts for class k with probability ``min(1, h_ik / least_k)``, then as ``max(h_ik, least_k)``:
     right on average, and the same for the same arguments. With an intercept (b given) it is the last feature.
+    Where X is a block of more samples, its first row is their row number `first`: what is drawn for a sample
+    does not depend on how they are divided.
     """
     n_samples, n_features = X.shape
     n_classes = W.shape[1]

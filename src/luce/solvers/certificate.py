@@ -7,7 +7,7 @@ With R(W) the penalty, R* its convex conjugate and q_i any distribution over the
 as long as mean (q_i - y_i) = 0 where there is an intercept (Fenchel duality; p are the probabilities at
 theta). For q = p and R = reg/2 ||W||^2 it is ``||gradient||^2 / (2 reg)``, which is loose by the ratio of the
 curvature to reg. Moved to first order along a near-Newton direction d, ``q = p * (1 + u - p . u)`` with
-``u = x d``, the bound is close to the true gap; its G costs a Hessian product, its divergence one more pass.
+``u = x d`` (cut at 0, and divided by its sum), the bound is close to the true gap and costs one pass more.
 
 The bracket is at least zero, and all that rounding can do to it is added to it, so what is returned stays
 above the truth.
@@ -27,7 +27,6 @@ from luce.solvers.factor import Factor
 
 Inverse: TypeAlias = Callable[[Array], Array]
 
-_MAX_PRODUCTS = 40  # of the Hessian, to improve one certificate
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -49,6 +48,7 @@ def certify(
     direction: Array | None = None,
     inverse: Inverse | None = None,
     target: float = 0.0,
+    most_products: int = 40,
 ) -> Certificate:
     """Bound F(theta) - F* from the dual point near theta, moved along a direction where one is given.
 
@@ -63,6 +63,8 @@ def certify(
         An approximate inverse Hessian; with it, the direction is improved until it proves the target.
     target : float
         The relative gap that is hoped for: no more passes are spent than it needs.
+    most_products : int
+        How many Hessian products may be spent on a better direction.
 
     Returns
     -------
@@ -83,18 +85,15 @@ def certify(
         if gap > goal and direction is not None and np.isfinite(direction).all():
             product = objective.hessian_product(theta, direction)
             if inverse is not None and objective.reg > 0 and objective.l1 == 0:
-                direction, product = _improve(objective, theta, gradient, direction, product, inverse, goal)
+                direction, product = _improve(
+                    objective, theta, gradient, direction, product, inverse, goal, most_products
+                )
             likely = expect(objective, theta, value, gradient, direction, product)
             if objective.fit_intercept and not likely <= 0.9 * goal:
                 direction, product = _settle_intercept(objective, theta, gradient, direction, product)
-            divergence, least = objective.divergence(theta, direction)
-            step = 1.0
-            if least < -1.0:  # q would be negative somewhere: go only as far as it is a distribution
-                step = 0.999 / -least
-                divergence, _ = objective.divergence(theta, direction, step)
-            moved = pull + step * _without_penalty(objective, product, direction)
+            divergence, moved = objective.divergence(theta, direction)
             noise.move(direction)
-            gap = _least(gap, _gap(objective, theta, loss, moved, divergence, noise))
+            gap = _least(gap, _gap(objective, theta, loss, pull + moved, divergence, noise))
             used = direction
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
@@ -139,22 +138,20 @@ def _improve(
     product: Array,
     inverse: Inverse,
     target: float,
+    most_products: int,
 ) -> tuple[Array, Array]:
     """Return a direction with a better bound and its Hessian product, by preconditioned conjugate gradients.
 
     To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of
     the loss in the Hessian. It swings along the iterates of conjugate gradients; the combination with the
     best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no
-    product. What is left in the intercept counts as what settling it will add to the weights' residual.
+    product.
     """
     reg = objective.reg
     best, best_pull = direction, _without_penalty(objective, product, direction)
-    size = np.ones((objective.shape[0], 1))
-    if objective.fit_intercept:
-        size[-1] = np.linalg.norm(np.sqrt(objective.moments()[1]))
 
     def bound(d: Array, pull: Array) -> float:
-        residual = size * (gradient + pull)
+        residual = settled(objective, gradient + pull)
         return 0.5 * float(np.vdot(d, pull)) + float(np.vdot(residual, residual)) / (2 * reg)
 
     residual = gradient + product
@@ -162,7 +159,7 @@ def _improve(
     rz = float(np.vdot(residual, z))
     along = -z
     reached = bound(best, best_pull)
-    for _ in range(_MAX_PRODUCTS):
+    for _ in range(most_products):
         sure = -float(np.vdot(direction, gradient + product / 2))  # the true gap is no less, to second order
         if reached <= 0.8 * target or sure > target or not rz > 0:
             break
@@ -175,7 +172,7 @@ def _improve(
         residual = gradient + product
         pull = _without_penalty(objective, product, direction)
         delta, delta_pull = direction - best, pull - best_pull
-        over, now = size * delta_pull, size * (gradient + best_pull)
+        over, now = settled(objective, delta_pull), settled(objective, gradient + best_pull)
         square = float(np.vdot(delta, delta_pull)) + float(np.vdot(over, over)) / reg
         slope = float(np.vdot(best, delta_pull)) + float(np.vdot(over, now)) / reg
         if square > 0:
@@ -187,6 +184,12 @@ def _improve(
     best_product = best_pull.copy()
     objective.weights(best_product)[...] += reg * objective.weights(best)
     return best, best_product
+
+
+def settled(objective: Objective, residual: Array) -> Array:
+    """Return about what will be left of a residual in the weights (D, C) once the intercept is settled."""
+    weights = objective.weights(residual)
+    return weights - np.outer(objective.moments()[0], residual[-1]) if objective.fit_intercept else weights
 
 
 def _settle_intercept(

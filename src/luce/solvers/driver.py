@@ -14,6 +14,7 @@ from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
+_PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
 
@@ -57,6 +58,14 @@ class Solver(Protocol):
 
     def step(self, objective: Objective, state: State) -> State:
         """Return the state one iteration on."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A solver that can make use of a step that was found by other means."""
+
+    def move(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at another point."""
 
 
 @runtime_checkable
@@ -179,6 +188,7 @@ def _minimize(
     start = time.perf_counter()
     history: list[Progress] = []
     iteration = 0
+    begun = objective.n_passes
     last = unproven = Certificate(np.inf, np.inf)  # of the last attempt that proved too little
     hoped = np.inf  # the estimate then
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
@@ -190,10 +200,13 @@ def _minimize(
         history.append(progress)
         return any(callback(progress) for callback in callbacks)
 
+    def certified(state: State, rounded: Array) -> Certificate:
+        return _certify(objective, state, rounded, tol, 4 + int(_PRODUCTS * (objective.n_passes - begun)))
+
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = rounding(state.theta)
         if certificate is None:
-            certificate = _certify(objective, state, rounded, tol)
+            certificate = certified(state, rounded)
         if certificate.direction is not None:  # the step that it was proven along is there to be taken
             beyond = rounding(rounded + certificate.direction)
             carried = carry(objective, certificate, beyond)
@@ -215,7 +228,7 @@ def _minimize(
     while True:
         exhausted = state.stalled or state.gap <= np.finfo(objective.dtype).eps * state.value
         if exhausted or state.gap <= slack * tol * state.value:
-            certificate = _certify(objective, state, rounding(state.theta), tol)
+            certificate = certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             gained = last.value - certificate.value
@@ -228,6 +241,9 @@ def _minimize(
             else:
                 slack /= 2
                 last, hoped = certificate, state.gap
+                if certificate.direction is not None and isinstance(solver, Movable):
+                    beyond = solver.move(objective, state, state.theta + certificate.direction)
+                    state = beyond if beyond.value < state.value else state
         if _separates(objective, state, tol):
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:
@@ -241,10 +257,12 @@ def _minimize(
             return finish(state, iteration, "stopped")
 
 
-def _certify(objective: Objective, state: State, rounded: Array, tol: float) -> Certificate:
+def _certify(
+    objective: Objective, state: State, rounded: Array, tol: float, most_products: int
+) -> Certificate:
     # where the direction led before rounding
     target = state.theta if state.direction is None else state.theta + state.direction
-    certificate = certify(objective, rounded, target - rounded, state.inverse, tol)
+    certificate = certify(objective, rounded, target - rounded, state.inverse, tol, most_products)
     if certificate.gap > tol * certificate.value and objective.l1 == 0 and rounded.size <= _SMALL:
         local = certify_locally(objective, rounded)
         if local.gap < certificate.gap:

@@ -9,7 +9,7 @@ import numpy as np
 
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import Inverse
+from luce.solvers.certificate import Inverse, settled
 from luce.solvers.curvature import Blocks, Product
 from luce.solvers.driver import State
 from luce.solvers.linesearch import Point, search
@@ -93,6 +93,16 @@ class LBFGS:
             _estimate_gap(objective, state)
         return state
 
+    def move(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at another point, having learnt from the way there."""
+        point = Point(theta, *objective.value_and_gradient(theta))
+        memory = {**state.memory, "pairs": list(state.memory["pairs"]), "gradient": point.gradient}
+        self._learn(objective, memory, theta - state.theta, point.gradient - state.memory["gradient"])
+        moved = State(theta, point.value, memory=memory)
+        moved.inverse = _inverse(memory)
+        _estimate_gap(objective, moved)
+        return moved
+
     def _learn(self, objective: Objective, memory: dict[str, Any], s: Array, y: Array) -> None:
         """Keep a step and the difference that it made to the gradient."""
         if np.vdot(s, y) > np.finfo(objective.dtype).eps * np.linalg.norm(s) * np.linalg.norm(y):
@@ -165,28 +175,29 @@ def _estimate_gap(objective: Objective, state: State) -> None:
     """Set the direction, among those spanned by the pairs, whose certificate is best, and what it proves.
 
     With d = sum_j mu_j s_j and the loss's part of the curvature, H0 d = sum_j mu_j (y_j - reg s_j), the bound
-    of :mod:`luce.solvers.certificate` is, to second order, ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)`` over the
-    weights: a quadratic in mu, without a pass over the data.
+    of :mod:`luce.solvers.certificate` is, to second order, ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``: a
+    quadratic in mu, without a pass over the data.
     """
     reg, pairs = objective.reg, state.memory["pairs"]
-    gradient = state.memory["gradient"]
-    simple = float(np.square(objective.weights(gradient)).sum()) / (2 * reg) if reg > 0 else np.inf
+    left = settled(objective, state.memory["gradient"]).ravel()
+    simple = float(left @ left) / (2 * reg) if reg > 0 else np.inf
     state.gap, state.direction = simple, None
     if not pairs or reg == 0:
         return
-    n = objective.weights(gradient).size  # the intercept, if any, comes after the weights
     S = np.stack([s.ravel() for s, _ in pairs])
-    Y = np.stack([y.ravel() for _, y in pairs])
-    Y[:, :n] -= reg * S[:, :n]
-    inner = S @ Y.T
+    H = np.stack([y.ravel() for _, y in pairs])
+    n = objective.weights(state.theta).size  # the intercept, if any, comes after the weights
+    H[:, :n] -= reg * S[:, :n]
+    R = np.stack([settled(objective, h.reshape(objective.shape)).ravel() for h in H])
+    inner = S @ H.T
     inner = (inner + inner.T) / 2
-    square = Y[:, :n] @ Y[:, :n].T / reg
-    slope = -(Y[:, :n] @ gradient.ravel()[:n]) / reg
+    square = R @ R.T / reg
+    slope = -(R @ left) / reg
     values, vectors = np.linalg.eigh(inner + square)
     used = values > 1e-10 * values[-1]
     vectors = vectors[:, used]
     mu = vectors @ ((vectors.T @ slope) / values[used])
-    residual = gradient.ravel()[:n] + mu @ Y[:, :n]
+    residual = left + mu @ R
     bound = 0.5 * float(mu @ inner @ mu) + float(residual @ residual) / (2 * reg)
     if 0 < bound < simple:
         state.gap, state.direction = bound, (mu @ S).reshape(objective.shape)
