@@ -55,6 +55,7 @@ class Parts:
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
+@click.option("--report", metavar="FILE", help="Also write a page that shows the fit, as `luce report` does.")
 @resuming.checkpointed
 @options.as_json
 @options.common
@@ -70,6 +71,7 @@ def fit(
     seed: int,
     text: tuple[str, ...],
     onnx: str | None,
+    report: str | None,
     checkpoint: str | None,
     every: float,
     resume: bool,
@@ -98,7 +100,9 @@ def fit(
     out = Output(quiet, as_json)
     check_writable(output)
     check_writable(onnx)
-    _check_onnx(onnx)
+    check_writable(report)
+    _check_extra(onnx, "--onnx", "onnx", ("onnx",))
+    _check_extra(report, "--report", "report", ("jinja2", "matplotlib"))
     resuming.check_usage(ctx)
     dataset = sources.read(data, target=target)
     for note in dataset.notes:
@@ -166,8 +170,16 @@ def fit(
         "held_out": held_out,
         "saved": output,
         "onnx": onnx,
+        "report": report,
     }
-    _save(pipeline, output, onnx, dataset, result, counts, classifier.history_)
+    metadata = _metadata(dataset, result, counts, classifier.history_)
+    _save(pipeline, output, onnx, metadata)
+    if report is not None:
+        from luce.cli.report import write_page
+        from luce.report.subject import subject_of
+
+        measured_on = dataset if valid is None or parts.held_out is None else parts.held_out
+        write_page(subject_of(pipeline, measured_on, {"metadata": metadata}), report, out)
     out.result(result, show.fit)
     if not classifier.converged_ and classifier.status_ != "finished":
         ctx.exit(4)
@@ -192,11 +204,12 @@ def _divide(dataset: Dataset, valid: str | None, test_size: float, seed: int) ->
     return Parts(dataset.rows(train), dataset.rows(test), how, split=True)
 
 
-def _check_onnx(path: str | None) -> None:
+def _check_extra(path: str | None, option: str, extra: str, packages: tuple[str, ...]) -> None:
+    """Refuse an output whose packages are missing, before a long fit and not after it."""
     from importlib.util import find_spec
 
-    if path is not None and find_spec("onnx") is None:
-        raise MissingExtraError("--onnx", "onnx")
+    if path is not None and any(find_spec(package) is None for package in packages):
+        raise MissingExtraError(option, extra)
 
 
 def _class_counts(y: Any, classes: Any) -> Any:
@@ -211,29 +224,27 @@ def _as_dict(measured: Any) -> dict[str, Any]:
     return as_dict(measured)
 
 
-def _save(
-    pipeline: Any,
-    output: str | None,
-    onnx: str | None,
-    dataset: Dataset,
-    result: dict[str, Any],
-    counts: Any,
-    history: list[dict[str, Any]],
-) -> None:
+def _metadata(
+    dataset: Dataset, result: dict[str, Any], counts: Any, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    layout = dataset.layout
+    if layout.kind == "table":
+        layout = layout.only({c["name"] for c in result["columns"] if c["kind"] != "dropped"})
+    values: dict[str, Any] = plain(
+        {
+            **{name: result[name] for name in ("again", "data", "columns", "model", "held_out")},
+            "layout": layout.to_dict(),
+            "class_counts": counts,
+            "history": history,
+        }
+    )
+    return values
+
+
+def _save(pipeline: Any, output: str | None, onnx: str | None, metadata: dict[str, Any]) -> None:
     if output is not None:
         from luce import model_file
 
-        layout = dataset.layout
-        if layout.kind == "table":
-            layout = layout.only({c["name"] for c in result["columns"] if c["kind"] != "dropped"})
-        metadata = plain(
-            {
-                **{name: result[name] for name in ("again", "data", "columns", "model", "held_out")},
-                "layout": layout.to_dict(),
-                "class_counts": counts,
-                "history": history,
-            }
-        )
         with writing(output):
             model_file.save(pipeline, output, metadata=metadata)
     if onnx is not None:

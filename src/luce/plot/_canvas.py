@@ -102,7 +102,7 @@ def label_ticks(
     set_ticks: Callable[..., Any], places: Sequence[float], names: Iterable[object], **style: Any
 ) -> None:
     """Put names at ticks by ``ax.set_xticks`` or ``ax.set_yticks``, as they are and not as mathematics."""
-    set_ticks(places, [short(name) for name in names], parse_math=False, **style)
+    set_ticks(places, [short(name, 20) for name in names], parse_math=False, **style)
 
 
 def power_of_ten(value: float, _: int = 0) -> str:

@@ -25,8 +25,8 @@ def weights_of(model: Any) -> tuple[Array, Array]:
 def feature_names(model: Any) -> Array:
     """Return a readable name for each of the features (D,) that a model's classifier weighs.
 
-    Columns of a table keep their name, categories are written ``colour = red``, words as they are, with their
-    column where several columns hold text.
+    Columns of a table keep their name, categories are written ``colour = red``; words are as they are, in quotes
+    beside other columns, and after their column's name where several columns hold text.
     """
     n_features = np.asarray(classifier_of(model).coef_).shape[1]
     prepared = model[:-1] if hasattr(model, "steps") and len(model.steps) > 1 else None
@@ -45,17 +45,18 @@ def _names_of_columns(encoder: Any) -> Array:
     for name, step, columns in encoder.transformers_:
         place = encoder.output_indices_[name]
         if place.stop > place.start:
-            told = _names_of_step(step, columns, place.stop - place.start, texts > 1)
+            told = _names_of_step(step, columns, place.stop - place.start)
+            if isinstance(columns, str) and len(encoder.transformers_) > 1:
+                told = [f"“{word}”" if texts == 1 else f"{columns}: “{word}”" for word in told]
             names.append(np.asarray(told, dtype=object))
     return np.concatenate(names)
 
 
-def _names_of_step(step: Any, columns: Any, width: int, several: bool) -> Any:
+def _names_of_step(step: Any, columns: Any, width: int) -> Any:
     if isinstance(columns, str):  # a text
         if not hasattr(step, "get_feature_names_out") or hasattr(step, "steps"):
-            return [f"{columns}: hashed words {i}" for i in range(width)]
-        words = step.get_feature_names_out()
-        return [f"{columns}: {word}" for word in words] if several else words
+            return [f"hashed words {i}" for i in range(width)]
+        return step.get_feature_names_out()
     if isinstance(step, OneHotEncoder):
         return _categories(step, list(columns))
     told = step.get_feature_names_out(list(columns))

@@ -8,7 +8,7 @@ import numpy as np
 
 from luce.data.labels import codes_of
 from luce.errors import InputError
-from luce.plot._canvas import BLUE, INK, MUTED, PAPER, Display, label_ticks
+from luce.plot._canvas import BLUE, GRID, INK, ORANGE, PAPER, Display, label_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 NAMED = 40  # classes up to which each has its name at its row
 NUMBERED = 20  # classes up to which each cell has its number
-PIXELS = 500  # rows of the largest picture; beyond, cells are joined
+MOST_DOTS = 4000
 
 
 class ConfusionDisplay(Display):
     """The confusion matrix: a row for each true class, a column for each predicted one.
 
-    Up to 20 classes each cell shows its number; beyond 40 classes the matrix is a picture whose classes are
-    ordered so that those taken for each other are neighbours, and :meth:`frame` names the confusions, worst
-    first.
+    Up to 20 classes each cell shows its number. Beyond 40 classes each confusion is a dot, the larger the more of
+    the true class it takes (the 4,000 largest are drawn), and :meth:`frame` names them, the most frequent first.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ class ConfusionDisplay(Display):
         return pd.DataFrame({"true": self.classes[i], "predicted": self.classes[j], **cells})
 
     def plot(self, ax: Axes | Figure | None = None, *, normalize: bool = False) -> Figure:
-        """Draw the matrix: counts, or with `normalize` the shares of the rows of each true class.
+        """Draw the matrix: counts, or with `normalize` the percent of the rows of each true class.
 
         The colour is the share either way, so that large classes do not outshine small ones.
         """
@@ -106,7 +105,7 @@ class ConfusionDisplay(Display):
             if C <= NAMED:
                 self._draw_cells(axes, normalize)
             else:
-                self._draw_picture(axes)
+                self._draw_dots(axes)
         return self.figure_
 
     def _draw_cells(self, ax: Axes, normalize: bool) -> None:
@@ -133,34 +132,19 @@ class ConfusionDisplay(Display):
         label_ticks(ax.set_xticks, range(C), self.classes, rotation=90 if upright else 0, **small)
         label_ticks(ax.set_yticks, range(C), self.classes, **small)
 
-    def _draw_picture(self, ax: Axes) -> None:
-        from matplotlib.colors import to_rgb
-
-        order = _neighbours(self.confusion)
-        shares = self.shares[np.ix_(order, order)]
-        joined = -(-len(order) // PIXELS)
-        if joined > 1:  # the strongest of the cells that share a pixel
-            starts = np.arange(0, len(order), joined)
-            shares = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
-        picture = np.empty((*shares.shape, 4))
-        picture[..., :3] = to_rgb(BLUE)
-        picture[..., 3] = np.sqrt(shares)  # a root, since a confusion of one row in a hundred matters
-        ax.imshow(picture, interpolation="none", extent=(0, len(order), len(order), 0))
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.label.set_color(MUTED)
+    def _draw_dots(self, ax: Axes) -> None:
+        C = len(self.classes)
+        table = self.shares * ~np.eye(C, dtype=bool)
+        i, j = np.nonzero(table)
+        worst = np.argsort(-table[i, j], kind="stable")[:MOST_DOTS]
+        i, j = i[worst], j[worst]
+        ax.plot([0, C - 1], [0, C - 1], color=GRID, linewidth=1)
+        ax.scatter(j, i, s=3 + 60 * table[i, j], color=ORANGE, alpha=0.7, linewidth=0)
+        ax.set(xlim=(-1, C), ylim=(C, -1), aspect="equal")
+        named = np.linspace(0, C - 1, 7).round().astype(int)
+        label_ticks(ax.set_xticks, named, self.classes[named], rotation=90, fontsize=7)
+        label_ticks(ax.set_yticks, named, self.classes[named], fontsize=7)
 
 
 def _percent(share: float) -> str:
     return "<1" if share < 0.005 else f"{100 * share:.0f}"
-
-
-def _neighbours(confusion: Array) -> Array:
-    """Return an order of the classes in which those taken for each other are near each other."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    mixed = np.sqrt(confusion + confusion.T.astype(np.float64))
-    np.fill_diagonal(mixed, 0)
-    distance = mixed.max() - mixed
-    np.fill_diagonal(distance, 0)
-    return np.asarray(leaves_list(linkage(squareform(distance), "average")))

@@ -108,9 +108,9 @@ class ReliabilityDisplay(Display):
     def plot(self, ax: Axes | Figure | None = None) -> Figure:
         """Draw accuracy against confidence; the area of a dot is the share of the rows in it."""
         table = self.frame()
-        with self._drawing(ax, (4.4, 3.6)) as axes:
+        with self._drawing(ax, (4.4, 3.3)) as axes:
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-            tag(axes, 0.02, 0.02, "as right as it is sure", MUTED, xytext=(2, 14))
+            tag(axes, 0.3, 0.3, "as right as it is sure", MUTED, xytext=(8, -6))
             axes.vlines(
                 table["confidence"], table["low"], table["high"], color=BLUE, linewidth=1.2, alpha=0.6
             )
@@ -199,7 +199,7 @@ class ScoreDisplay(Display):
     def plot(self, ax: Axes | Figure | None = None) -> Figure:
         """Draw the histogram, misclassified rows in orange."""
         table = self.frame()
-        with self._drawing(ax) as axes:
+        with self._drawing(ax, (4.4, 3.3)) as axes:
             wrong = table["to"] <= 1e-12
             width = table["to"] - table["from"]
             axes.bar(

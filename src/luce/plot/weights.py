@@ -98,7 +98,7 @@ class TemplateDisplay(Display):
                 canvas[top : top + H, left : left + W] = _picture(self.templates[i])
                 axes.text(
                     left + W / 2 - 0.5, top - 0.5 - 0.04 * H, short(self.classes[i], 60 // n_columns),
-                    ha="center", va="bottom", color=INK, fontsize=8 if n_columns <= 5 else 6,
+                    ha="center", va="bottom", color=INK, fontsize=7 if n_columns <= 5 else 5,
                     parse_math=False,
                 )  # fmt: skip
             axes.imshow(canvas, interpolation="none", aspect="equal")

@@ -51,6 +51,7 @@ class Figure:
     caption: str
     table: Table | None
     title: str = ""
+    colour: bool = False  # whether its picture has the colours of the data
 
 
 def confusion(display: ConfusionDisplay) -> list[Figure]:
@@ -58,8 +59,8 @@ def confusion(display: ConfusionDisplay) -> list[Figure]:
     table = table_of(display.frame())
     if len(display.classes) > 40:
         caption = (
-            "A row for each true class, a column for each predicted one. Classes that are taken for each other stand "
-            "next to each other: squares along the diagonal are groups that the model mixes up."
+            "A dot for each true class (down) and the class that its rows were given instead (across), the larger "
+            "the more of its rows. Rows on the line would be right, and are not drawn."
         )
         return [Figure(_drawn(display, "confusion", caption), caption, table)]
     counts = "Rows of each true class (down) that were given each class (across)."
@@ -142,11 +143,8 @@ def templates(subject: Subject, m: Measures) -> Figure | None:
         caption += f" Against “{short(subject.model.classes_[0])}”, which has no picture of its own."
     if len(shown) < len(classes):
         caption += f" The {len(shown)} most frequent of {len(classes):,} classes."
-    return Figure(
-        _drawn(display, "templates", caption, classes=shown),
-        caption,
-        table_of(display.frame().iloc[:, : 3 + 50]),
-    )
+    drawn = _drawn(display, "templates", caption, classes=shown)
+    return Figure(drawn, caption, table_of(display.frame().iloc[:, :MOST_TEMPLATES]), colour=len(shape) == 3)
 
 
 def features(subject: Subject, m: Measures) -> tuple[list[Figure], Table, str]:

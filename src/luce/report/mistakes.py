@@ -13,6 +13,7 @@ from luce.plot._models import classifier_of, feature_names
 from luce.report.measures import Measures
 from luce.report.subject import Subject
 from luce.report.svg import png
+from luce.report.words import columns
 
 Array = np.ndarray[Any, Any]
 MOST = 12
@@ -68,9 +69,10 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
         if is_images
         else _reasons(subject.model, part.X, m.truth[wrong], m.predicted[wrong])
     )
+    wordy = {c["name"] for c in columns(subject) if c["kind"] == "text"}
     found = []
     for k, i in enumerate(wrong):
-        cells, texts = _row(part, k)
+        cells, texts = _row(part, k, wordy)
         found.append(
             Mistake(
                 row=int(numbers[k]) + 1,
@@ -87,14 +89,15 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
     return found
 
 
-def _row(part: Any, k: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _row(part: Any, k: int, wordy: set[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     if part.layout.kind != "table":
         return [], []
     row = part.X.iloc[k]
-    cells, texts = [], []
+    cells: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
     for name, value in zip(map(str, part.X.columns), row.tolist(), strict=True):
         said = _cell(value)
-        (texts if len(said) > WORDY else cells).append((short(name, 40), said))
+        (texts if name in wordy or len(said) > WORDY else cells).append((short(name, 40), said))
     return cells, texts
 
 

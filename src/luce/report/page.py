@@ -21,7 +21,7 @@ from luce.report.measures import Measures, measures_of
 from luce.report.mistakes import mistakes_of
 from luce.report.subject import Subject
 
-WORST = 15  # confusions that are listed
+WORST = 12  # confusions that are listed
 BALANCED = 15  # classes whose share of the rows is drawn
 
 
@@ -145,7 +145,7 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
         ("Fingerprint of the measured data", subject.data.fingerprint) if subject.data.fingerprint else None,
         ("Settings", _settings(classifier)),
         ("Seed", str(model["seed"])) if model else None,
-        ("Effort", f"{model['passes']:,.0f} passes, {model['seconds']:.2g} s") if model else None,
+        ("Effort", f"{model['passes']:,.0f} passes, {model['seconds']:,.2f} s") if model else None,
         ("Fitted with", ", ".join(f"{k} {v}" for k, v in subject.versions.items())) if subject.versions else None,
         (
             "Measured with",

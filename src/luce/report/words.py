@@ -18,7 +18,7 @@ def task(subject: Subject) -> str:
     """Say in one line what the model does."""
     layout, classes = subject.data.layout, subject.model.classes_
     target = subject.told.get("data", {}).get("target")
-    names = [short(c) for c in classes]
+    names = [f"“{short(c)}”" for c in classes]
     if len(names) <= 4:
         which = ", ".join(names[:-1]) + " or " + names[-1]
         what = (
@@ -69,7 +69,7 @@ def headline(m: Measures) -> str:
     for limit, words in (
         (0.0, "No mistake on these rows."),
         (0.05, "Nearly always right."),
-        (0.2, "Right most of the time."),
+        (0.25, "Right most of the time."),
         (0.5, "Often right, but not to be relied on."),
         (0.8, "Better than guessing, with many mistakes."),
     ):
@@ -123,16 +123,12 @@ def fit(subject: Subject) -> str:
     loss, gap = getattr(classifier, "loss_", None), getattr(classifier, "gap_", np.inf)
     if loss is None or not np.isfinite(gap):
         return "How near the weights are to the optimum was not proven."
-    share = gap / max(loss, 1e-300)
-    near = (
-        f"at most {percent(share)} above it"
-        if share >= 1e-4
-        else f"at most {_scientific(share)} of it above"
-    )
     if gap == 0:
-        near = "exactly there"
-    proven = f"The objective is {loss:.6g}. No weights can do better than {max(0.0, loss - gap):.6g}: this fit is {near}"
-    proven += ", and that is proven, not guessed from slow progress."
+        proven = f"The objective is {loss:.6g}, and no weights bring it lower"
+    else:
+        share = f" ({_scientific(gap / loss)} of it)" if loss > 0 else ""
+        proven = f"The objective is {loss:.6g}, and no weights bring it lower by more than {_scientific(gap)}{share}"
+    proven += ": that is proven, not guessed from slow progress."
     if not getattr(classifier, "converged_", True) and classifier.status_ != "finished":
         proven += f" It ended above its tolerance ({classifier.status_})."
     return proven
@@ -165,8 +161,8 @@ def warnings(subject: Subject, m: Measures) -> list[str]:
     absent = int((result.support == 0).sum())
     if absent:
         said.append(
-            f"{absent:,} of {len(result.classes):,} classes have no rows here, so nothing is known of how well they "
-            "are recognised."
+            f"{absent:,} of {len(result.classes):,} classes {'has' if absent == 1 else 'have'} no rows here: how well they are "
+            "recognised is not known."
         )
     return said
 
