@@ -6,6 +6,7 @@
     ├── InputError (ValueError)        data, labels or parameters that cannot be used
     │   └── DataFileError              a data file that cannot be read as asked
     ├── ModelFileError (ValueError)    a model file that is broken, foreign or too new
+    ├── ClusterError (RuntimeError)    the machines that hold the data are lost
     └── MissingExtraError (ImportError)  an optional dependency is not installed
 """
 
@@ -24,6 +25,10 @@ class DataFileError(InputError):
 
 class ModelFileError(LuceError, ValueError):
     """A model file is broken, is none of ours, or was written by a newer luce."""
+
+
+class ClusterError(LuceError, RuntimeError):
+    """The machines that hold the data are lost, or no longer answer."""
 
 
 class MissingExtraError(LuceError, ImportError):
