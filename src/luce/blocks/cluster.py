@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -186,7 +187,7 @@ class OnWorkers:
         for share in self._shares:
             within = [_within(chosen, start, stop, self.n_samples) for start, stop in share.spans]
             ends = (first + np.cumsum([0, *(n for _, n in within)])).tolist()
-            spans = [span for span in zip(ends[:-1], ends[1:], strict=True) if span[0] < span[1]]
+            spans = [span for span in pairwise(ends) if span[0] < span[1]]
             if spans:
                 part = _run(self._client, share.home, _taken, share.part, within, first)
                 shares.append(Share(part, share.home, spans))

@@ -161,7 +161,7 @@ def first_not_finite(X: Matrix) -> tuple[int, int, float] | None:
     return row, int(X.indices[where[0]]), float(values[where[0]])
 
 
-def not_finite(name: str, row: int, column: int, value: float) -> InputError:
+def not_finite(name: str, row: int, column: int | str, value: float) -> InputError:
     """Return the error for an entry of a matrix that is NaN or infinite."""
     shown = "NaN" if np.isnan(value) else f"{value}"
     return InputError(f"{name}[{row}, {column}] is {shown}: impute or drop the values that are not finite")
