@@ -13,7 +13,7 @@ from luce.callbacks import Checkpoint, JSONLines
 from luce.files import written_whole
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["interrupted"])
+CONTEXT.set_forkserver_preload(["luce.callbacks", "luce.estimator", "safetensors.numpy"])
 
 
 def data(seed=0, n=400, d=30, c=5):
