@@ -88,13 +88,9 @@ def certify(
                 direction, product = _improve(
                     objective, theta, gradient, direction, product, inverse, goal, most_products
                 )
-            likely = expect(objective, theta, value, gradient, direction, product)
-            if objective.fit_intercept and not likely <= 0.9 * goal:
-                direction, product = _settle_intercept(objective, theta, gradient, direction, product)
-            divergence, moved = objective.divergence(theta, direction)
             noise.move(direction)
-            gap = _least(gap, _gap(objective, theta, loss, pull + moved, divergence, noise))
-            used = direction
+            reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
+            gap = _least(gap, reached)
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
 
@@ -192,14 +188,33 @@ def settled(objective: Objective, residual: Array) -> Array:
     return weights - np.outer(objective.moments()[0], residual[-1]) if objective.fit_intercept else weights
 
 
-def _settle_intercept(
-    objective: Objective, theta: Array, gradient: Array, direction: Array, product: Array
-) -> tuple[Array, Array]:
-    """Move the direction along the intercept alone until mean (q - y) = 0 but for rounding."""
-    excess = (gradient + product)[-1]
-    shift = np.zeros(objective.shape)
-    shift[-1] = -np.linalg.pinv(objective.class_curvature(theta), rcond=1e-13, hermitian=True) @ excess
-    return direction + shift, product + objective.hessian_product(theta, shift)
+def _along(
+    objective: Objective,
+    theta: Array,
+    loss: float,
+    pull: Array,
+    direction: Array,
+    noise: _Noise,
+    goal: float,
+) -> tuple[float, Array]:
+    """Return the bound for q moved along a direction, and that direction, with its intercept settled.
+
+    The intercept moves until mean (q - y) = 0, or the bound is good enough, or no longer halves.
+    """
+    gap, best, settle = np.inf, direction, None
+    while True:
+        divergence, moved = objective.divergence(theta, direction)
+        moved += pull
+        reached = _gap(objective, theta, loss, moved, divergence, noise)
+        halved = reached < 0.5 * gap
+        if reached < gap:
+            gap, best = reached, direction
+        if gap <= goal or not halved or not objective.fit_intercept:
+            return gap, best
+        if settle is None:
+            settle = np.linalg.pinv(objective.class_curvature(theta), rcond=1e-13, hermitian=True)
+        direction = direction.copy()
+        direction[-1] -= settle @ moved[-1]
 
 
 def _without_penalty(objective: Objective, gradient: Array, theta: Array) -> Array:
