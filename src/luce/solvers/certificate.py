@@ -15,6 +15,7 @@ above the truth.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -88,7 +89,6 @@ def certify(
                 direction, product = _improve(
                     objective, theta, gradient, direction, product, inverse, goal, most_products
                 )
-            noise.move(direction)
             reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
             gap = _least(gap, reached)
         # neither the loss nor the penalty is ever negative
@@ -121,8 +121,7 @@ def expect(
     pull = _without_penalty(objective, product, direction)
     divergence = 0.5 * float(np.vdot(direction, pull))
     moved = _without_penalty(objective, gradient, theta) + pull
-    noise = _Noise(objective, theta, loss)
-    noise.move(direction)
+    noise = _Noise(objective, theta, loss).moved(direction)
     return _gap(objective, theta, loss, moved, divergence, noise)
 
 
@@ -205,7 +204,7 @@ def _along(
     while True:
         divergence, moved = objective.divergence(theta, direction)
         moved += pull
-        reached = _gap(objective, theta, loss, moved, divergence, noise)
+        reached = _gap(objective, theta, loss, moved, divergence, noise.moved(direction))
         halved = reached < 0.5 * gap
         if reached < gap:
             gap, best = reached, direction
@@ -249,11 +248,13 @@ class _Noise:
         intercept = np.abs(theta[-1]).max() if self._objective.fit_intercept else 0.0
         return float(self.scale @ size + intercept)
 
-    def move(self, direction: Array) -> None:
-        """Count in what the move of q along a direction adds."""
+    def moved(self, direction: Array) -> _Noise:
+        """Return the noise with q moved along a direction."""
         more = 1.0 + self._spread(direction)
-        self.of_means *= more
-        self.of_gradients = more * self.of_gradients
+        noise = copy.copy(self)
+        noise.of_means = more * self.of_means
+        noise.of_gradients = more * self.of_gradients
+        return noise
 
 
 def _gap(

@@ -113,7 +113,7 @@ class Blocks:
         scale = 1 / np.sqrt(diagonal)
         safe = bool(scale.max() < 1e15)
         narrow = np.float32 if safe else np.float64
-        self._inverses = np.empty(H.shape, dtype=narrow)
+        self._inverses: Array = np.empty(H.shape, dtype=narrow)
         for inverse, block, s in zip(self._inverses, H, scale, strict=True):
             inverse[...] = _inverse(block * s * s[:, None], narrow) * s * s[:, None]
         total = self._inverses.sum(axis=0, dtype=np.float64)

@@ -20,6 +20,7 @@ _SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1.0 + float(np.cos(np.pi * done))),
     "inverse": lambda done: 1.0 / (1.0 + 9.0 * done),
 }
+_DECAY = 3  # of the average over a stream: the power of the weight by which its points count
 _CURVATURE = 0.5  # of the loss in the scores, at most (Böhning, 1992)
 
 
@@ -178,6 +179,7 @@ class SGD:
         D = objective.data.n_features
         memory = {
             "velocity": np.zeros_like(theta),
+            "average": theta,
             "weight": 0.0,
             "first": np.zeros(D),
             "second": np.zeros(D),
@@ -188,9 +190,12 @@ class SGD:
         """Go once through these samples, in their order.
 
         They are some of a stream that may never end, so the rate does not fall; what it knows of the features
-        comes from all samples so far. `value` is the objective at the last batch before its step.
+        comes from all samples so far. `value` is the objective at the last batch before its step. The steps
+        swing about the optimum; memory["average"] does not: it is the mean of the points so far, which count
+        as the cube of the weight seen before them (polynomial-decay averaging; Shamir & Zhang, 2013).
         """
         memory, data = dict(state.memory), objective.data
+        seen = memory["weight"]
         memory["weight"] += data.total_weight
         for name, here in zip(("first", "second"), objective.moments(), strict=True):
             memory[name] = memory[name] + (here - memory[name]) * (data.total_weight / memory["weight"])
@@ -201,6 +206,10 @@ class SGD:
             batch = objective.take(slice(start, start + size))
             weight = (batch.data.total_weight / batch.data.n_samples) / (data.total_weight / data.n_samples)
             theta, value = self._descend(batch, weight, theta, memory, 0.0)
+            if batch.data.total_weight > 0:
+                seen += batch.data.total_weight
+                share = 1.0 - (1.0 - batch.data.total_weight / seen) ** (_DECAY + 1)
+                memory["average"] = memory["average"] + share * (theta - memory["average"])
         return State(theta, value, memory=memory)
 
     def _descend(
