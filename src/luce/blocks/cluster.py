@@ -36,7 +36,6 @@ class Share:
     """Blocks that lie on one worker."""
 
     part: Any  # a future of a Part
-    home: str  # the address of the worker
     spans: list[tuple[int, int]]  # the first row of each block and the one after its last
 
 
@@ -93,8 +92,9 @@ class DaskSamples(Samples):
         for home, members in by_home.items():
             spans = [(ends[i], ends[i + 1]) for i in members]
             args = [blocks[i][1] for i in members], [first for first, _ in spans], classes, per_class
-            part = _run(client, home, _numbered, *args, n_threads)
-            shares.append(Share(part, home, spans))
+            shares.append(Share(_run(client, _numbered, *args, n_threads, **_at(home)), spans))
+        client.gather([_run(client, len, share.part) for share in shares])
+        client.run_on_scheduler(_released)
         weighted = weight is not None or class_weight is not None
         return classes, OnWorkers(client, shares, self.n_features, len(classes), self.dtype, weighted)
 
@@ -119,7 +119,7 @@ class DaskSamples(Samples):
             for k, future in zip(members, made, strict=True):
                 futures[k] = future
         described = [
-            _run(client, home, _describe, future) for home, future in zip(homes, futures, strict=True)
+            _run(client, _describe, future, **_at(home)) for home, future in zip(homes, futures, strict=True)
         ]
         found: list[Any] = client.gather(described)
         return found, list(zip(homes, futures, strict=True))
@@ -171,7 +171,7 @@ class OnWorkers:
         self.n_samples = sum(stop - start for share in shares for start, stop in share.spans)
         self.total_weight, self.least_weight = float(self.n_samples), 1.0
         if weighted:
-            parts = [_run(client, share.home, _weights, share.part) for share in shares]
+            parts = [_run(client, _weights, share.part) for share in shares]
             known = self._patiently(lambda: client.gather(parts))
             self.total_weight = float(sum(total for total, _ in known))
             self.least_weight = float(min((least for _, least in known), default=np.inf))
@@ -189,24 +189,21 @@ class OnWorkers:
             ends = (first + np.cumsum([0, *(n for _, n in within)])).tolist()
             spans = [span for span in pairwise(ends) if span[0] < span[1]]
             if spans:
-                part = _run(self._client, share.home, _taken, share.part, within, first)
-                shares.append(Share(part, share.home, spans))
+                part = _run(self._client, _taken, share.part, within, first)
+                shares.append(Share(part, spans))
             first = ends[-1]
         return OnWorkers(self._client, shares, self.n_features, self.n_classes, self.dtype, self._weighted)
 
     def _sum(self, call: tuple[str, Any, Any]) -> Any:
         client, shares = self._client, self._shares
         # The arguments are part of a task, not data sent ahead: then Dask can make lost copies again too.
-        copies = [_run(client, shares[0].home, _same, call)]
+        copies = [_run(client, _same, call)]
         for i in range(len(shares) // _FAN):
-            copies.append(_run(client, shares[i].home, _same, copies[i // _FAN]))
-        parts = [
-            _run(client, share.home, _partial, share.part, copies[i // _FAN])
-            for i, share in enumerate(shares)
-        ]
+            copies.append(_run(client, _same, copies[i // _FAN]))
+        parts = [_run(client, _partial, share.part, copies[i // _FAN]) for i, share in enumerate(shares)]
         while len(parts) > 1:
             groups = [parts[i : i + _FAN] for i in range(0, len(parts), _FAN)]
-            parts = [client.submit(_added, group, pure=False) for group in groups]
+            parts = [_run(client, _added, group) for group in groups]
         return parts[0].result()
 
     def _patiently(self, task: Callable[[], T]) -> T:
@@ -237,7 +234,7 @@ class OnWorkers:
 
 
 def _at(home: str) -> dict[str, Any]:
-    """Return the options of a task that runs on one worker while that is alive."""
+    """Return the options of a task that runs on one worker, if that is alive."""
     return {"workers": [home], "allow_other_workers": True}
 
 
@@ -254,9 +251,19 @@ def _within(rows: Any, start: int, stop: int, n_samples: int) -> tuple[Any, int]
     return local, len(range(local.start, local.stop, step))
 
 
-def _run(client: Any, home: str, function: Any, *args: Any) -> Any:
-    """Return the future of a function that runs on one worker, where its data lie."""
-    return client.submit(function, *args, pure=False, **_at(home))
+def _run(client: Any, function: Any, *args: Any, **options: Any) -> Any:
+    """Return the future of a function that runs where most of its arguments are."""
+    return client.submit(function, *args, pure=False, **options)
+
+
+def _released(dask_scheduler: Any) -> None:
+    """Let blocks that are made again be made anywhere.
+
+    Even loosely bound to a worker, a task waits for it for ever once there was a moment without any worker.
+    """
+    for task in dask_scheduler.tasks.values():
+        if task.loose_restrictions:
+            task.worker_restrictions = None
 
 
 # What follows runs on the workers.
