@@ -8,14 +8,17 @@ import torch
 import torch.nn.functional as F
 
 from luce.errors import InputError
-from luce.nn import _tiles, margins
+from luce.nn import _tiles, functional, margins
 from luce.nn.functional import linear_cross_entropy, linear_scores
 
 SHAPES = [(252, 123, 507), (1, 3, 1), (5, 1, 2), (64, 17, 130), (3, 40, 1000)]
 
 
-@pytest.fixture(params=["all classes at once", "classes streamed"])
+@pytest.fixture(params=["all classes at once", "classes streamed", "left to PyTorch"])
 def tiling(request, monkeypatch):
+    if request.param == "left to PyTorch":
+        monkeypatch.setattr(functional, "WHOLE", 1 << 20)
+        monkeypatch.setattr(functional, "WHOLE_IF_TWICE", 1 << 20)
     if request.param == "classes streamed":
         monkeypatch.setattr(_tiles, "TILE", 700)
         monkeypatch.setattr(_tiles, "FEWEST_ROWS", 10**9)
@@ -128,17 +131,28 @@ def test_repeated_backward_accumulates(reduction):
     torch.testing.assert_close((w.grad, x.grad), (5 * once[0], 5 * once[1]))
 
 
+def test_small_problems_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(functional, "WHOLE", 20)
+    monkeypatch.setattr(functional, "WHOLE_IF_TWICE", 20)
+    x, w, b, y = problem(4, 3, 5, torch.float32)
+    assert "NllLoss" in str(linear_cross_entropy(x, w, y, b).grad_fn)
+    assert "NllLoss" not in str(linear_cross_entropy(x, w, y, b, ignore_index=int(y[0])).grad_fn)
+    assert "NllLoss" not in str(linear_cross_entropy(x[[0, 0, 0, 0, 0]], w, y[[0] * 5]).grad_fn)
+    with pytest.raises(InputError, match="row 3 is 5"):
+        linear_cross_entropy(x, w, torch.tensor([0, 1, 2, 5]))
+
+
 def test_second_derivative_is_refused():
     x, w, _, y = problem(6, 4, 5)
     with pytest.raises(NotImplementedError, match="linear_scores"):
         torch.autograd.grad(linear_cross_entropy(x, w, y), x, create_graph=True)
 
 
-def test_ignored_rows_have_no_part(tiling):
+@pytest.mark.parametrize("margin", [None, margins.MagFace()], ids=str)
+def test_ignored_rows_have_no_part(margin, tiling):
     x, w, _, y = problem(40, 6, 30)
     y[::3] = -100
     x.data[::3] = math.nan
-    margin = margins.MagFace()
     ours = linear_cross_entropy(x, w, y, margin=margin)
     ours.backward()
     assert (x.grad[::3] == 0).all() and w.grad.isfinite().all()

@@ -22,6 +22,7 @@ from luce.nn._problem import Gradients, Needs, Options, Problem, empty_gradients
 from luce.nn.margins._negatives import NEGATIVES
 
 TILE = 1 << 23  # scores per tile: 32 MB in float32
+STREAMED = 1 << 20  # where classes are streamed: a tile that stays in the cache
 FEWEST_ROWS = 64  # below this many rows per block the products wait for memory
 
 
@@ -85,7 +86,7 @@ def _tile_shape(p: Problem, with_gradient: bool) -> tuple[int, int]:
     if with_gradient and rows >= min(n, FEWEST_ROWS):
         return rows, len(p.weight)
     rows = min(n, 1024)
-    return rows, min(len(p.weight), max(1, TILE * len(p.weight) // (rows * vectors)))
+    return rows, min(len(p.weight), max(1, min(TILE, STREAMED) * len(p.weight) // (rows * vectors)))
 
 
 @dataclass

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy, linear
 
 from luce.errors import InputError
-from luce.nn._autograd import LinearCrossEntropy
+from luce.nn import _tiles
+from luce.nn._autograd import BACKENDS, LinearCrossEntropy
 from luce.nn._geometry import accumulator, unit
 from luce.nn._problem import Needs, Options, Problem
 from luce.nn.margins import Margin
@@ -16,6 +17,10 @@ from luce.nn.margins import Margin
 __all__ = ["linear_cross_entropy", "linear_scores"]
 
 Reduction = Literal["mean", "sum", "none"]
+
+# Up to so many scores on the CPU, PyTorch's own two functions are called: below, they are faster than tiles.
+# Where tiles would compute all scores twice, that is so for as long as PyTorch's three N x C arrays fit in one.
+WHOLE, WHOLE_IF_TWICE = 1 << 20, _tiles.TILE // 3
 
 
 def linear_cross_entropy(
@@ -79,8 +84,10 @@ def linear_cross_entropy(
     Notes
     -----
     Sums are kept in float32 for half-precision tensors, with or without autocast, and each gradient has its
-    tensor's dtype. For "mean" and "sum", gradients are computed along with the loss. There is no second
-    derivative; asking for one is an error.
+    tensor's dtype. For "mean" and "sum", gradients are computed along with the loss; "none" leaves them to
+    backward, which computes the scores anew. There is no second derivative; asking for one is an error, save
+    where N C is small (below `WHOLE`), on the CPU and without options of luce's own, that PyTorch's functions
+    are called instead.
 
     Examples
     --------
@@ -91,16 +98,21 @@ def linear_cross_entropy(
     >>> linear_cross_entropy(x, w, torch.tensor([0, 1]), margin=CosFace(m=0.5, s=2.0))
     tensor(0.7437, grad_fn=<WhereBackward0>)
     """
-    product = torch.promote_types(input.dtype, weight.dtype)
-    device = input.device.type
-    if torch.is_autocast_enabled(device) and product != torch.float64:
+    _check(input, weight, target, bias, margin, class_weight, label_smoothing, z_loss, softcap, logit_bias)
+    if reduction not in get_args(Reduction):
+        raise InputError(f"reduction is {reduction!r}; choose 'mean', 'sum' or 'none'")
+    device, product = input.device.type, torch.promote_types(input.dtype, weight.dtype)
+    autocast = torch.is_autocast_enabled(device)
+    if autocast and product != torch.float64:
         product = torch.get_autocast_dtype(device)
-    with torch.autocast(device, enabled=False):
-        _check(
-            input, weight, target, bias, margin, class_weight, label_smoothing, z_loss, softcap, logit_bias
+    plain = margin is softcap is logit_bias is None and not (z_loss or autocast)
+    if plain and _better_whole(input, weight, target, bias, class_weight, ignore_index, reduction):
+        z = linear(input.reshape(-1, input.shape[-1]), weight, bias)
+        loss = cross_entropy(
+            z, target.reshape(-1), class_weight, label_smoothing=label_smoothing, reduction=reduction
         )
-        if reduction not in get_args(Reduction):
-            raise InputError(f"reduction is {reduction!r}; choose 'mean', 'sum' or 'none'")
+        return loss if reduction != "none" else loss.reshape(input.shape[:-1])
+    with torch.autocast(device, enabled=False):
         n_classes, dtype = len(weight), accumulator(torch.promote_types(input.dtype, weight.dtype))
         x = input.reshape(-1, input.shape[-1])
         x = x.double() if dtype == torch.float64 else x
@@ -279,6 +291,37 @@ def divisor(counted: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
     return (
         counted.sum().to(dtype) if reduction == "mean" else torch.ones((), dtype=dtype, device=counted.device)
     )
+
+
+def _better_whole(
+    input: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+) -> bool:
+    """Whether PyTorch's own functions take these tensors, give the same result, and do so sooner."""
+    others = (weight, bias, class_weight)
+    twice = (
+        reduction == "none"
+        and torch.is_grad_enabled()
+        and any(part is not None and part.requires_grad for part in (input, weight, bias))
+    )
+    if (
+        torch.compiler.is_compiling()
+        or weight.ndim != 2
+        or target.dtype != torch.int64
+        or not 0 < target.numel() * len(weight) <= (WHOLE_IF_TWICE if twice else WHOLE)
+        or input.dtype not in (torch.float32, torch.float64)
+        or any(part is not None and part.dtype != input.dtype for part in others)
+        or input.device.type in BACKENDS
+    ):
+        return False
+    # An ignored row may hold anything here, NaN too; in PyTorch's product it may not.
+    lowest, highest = (int(bound) for bound in target.aminmax())
+    return lowest >= 0 and highest < len(weight) and not lowest <= ignore_index <= highest
 
 
 def needs_of(p: Problem) -> Needs:
