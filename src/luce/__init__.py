@@ -57,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "nn", "__version__"])
+    return sorted({*__all__, *_MODULES, "__version__"})

@@ -28,7 +28,9 @@ def report(model: str, data: str, output: str, target: str | None, quiet: bool) 
     """Show MODEL, measured on the labelled rows of DATA, on one HTML page.
 
     Of the data that MODEL was fitted on, the rows that were held out are measured. Where DATA brings its own
-    test part (MNIST's t10k files in a folder, x_test in an NPZ file), that part is. The page needs no network.
+    test part (MNIST's t10k files in a folder, x_test in an NPZ file), that part is.
+
+    The page is one file and needs no network.
     """
     from luce import model_file
     from luce.cli.models import open_model

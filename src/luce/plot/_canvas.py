@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,22 +61,23 @@ class Display:
 
     @contextmanager
     def _drawing(self, ax: Axes | Figure | None, size: tuple[float, float] = SIZE) -> Iterator[Axes]:
-        """Give the axes to draw on, in the style of luce: those passed, else new ones in a figure of this size."""
+        """Give the axes to draw on, in the style of luce: those passed, or new ones of this size."""
         try:
             import matplotlib
         except ImportError as error:
             raise MissingExtraError("a picture", "plot") from error
         with matplotlib.rc_context(_STYLE):
-            if ax is None or hasattr(ax, "set_size_inches"):
-                ax = _new_axes(ax, size)
-            yield ax
-        self.ax_, self.figure_ = ax, cast("Figure", ax.figure)
+            from matplotlib.figure import Figure
+
+            axes = _new_axes(ax, size) if ax is None or isinstance(ax, Figure) else ax
+            yield axes
+        self.ax_, self.figure_ = axes, cast("Figure", axes.figure)
 
 
 def _new_axes(figure: Figure | None, size: tuple[float, float]) -> Axes:
     if figure is not None:
         figure.set_size_inches(size)
-        return cast("Axes", figure.subplots())
+        return figure.subplots()
     import matplotlib
     from matplotlib import pyplot
 
@@ -99,10 +100,10 @@ def short(name: object, length: int = 24) -> str:
 
 
 def label_ticks(
-    set_ticks: Callable[..., Any], places: Sequence[float], names: Iterable[object], **style: Any
+    set_ticks: Callable[..., Any], places: Iterable[float], names: Iterable[object], **style: Any
 ) -> None:
     """Put names at ticks by ``ax.set_xticks`` or ``ax.set_yticks``, as they are and not as mathematics."""
-    set_ticks(places, [short(name, 20) for name in names], parse_math=False, **style)
+    set_ticks(list(places), [short(name, 20) for name in names], parse_math=False, **style)
 
 
 def power_of_ten(value: float, _: int = 0) -> str:

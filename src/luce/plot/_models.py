@@ -15,6 +15,11 @@ def classifier_of(model: Any) -> Any:
     return model.steps[-1][1] if hasattr(model, "steps") else model
 
 
+def prepared(model: Any, X: Any) -> Any:
+    """Return rows as the classifier that ends a pipeline sees them."""
+    return model[:-1].transform(X) if hasattr(model, "steps") and len(model.steps) > 1 else X
+
+
 def weights_of(model: Any) -> tuple[Array, Array]:
     """Return classes (n,) and their weights (n, D); of two classes the second alone, against the first."""
     classifier = classifier_of(model)
@@ -25,16 +30,15 @@ def weights_of(model: Any) -> tuple[Array, Array]:
 def feature_names(model: Any) -> Array:
     """Return a readable name for each of the features (D,) that a model's classifier weighs.
 
-    Columns of a table keep their name, categories are written ``colour = red``; words are as they are, in quotes
-    beside other columns, and after their column's name where several columns hold text.
+    Columns of a table keep their name, categories are written ``colour = red``; words are as they are, in
+    quotes beside other columns, and after their column's name where several columns hold text.
     """
     n_features = np.asarray(classifier_of(model).coef_).shape[1]
-    prepared = model[:-1] if hasattr(model, "steps") and len(model.steps) > 1 else None
-    last = prepared.steps[-1][1] if prepared is not None else None
-    if hasattr(last, "transformers_"):
-        return _names_of_columns(last)
-    if prepared is not None and hasattr(prepared, "get_feature_names_out"):
-        return np.asarray(prepared.get_feature_names_out(), dtype=object)
+    before = model[:-1] if hasattr(model, "steps") and len(model.steps) > 1 else None
+    if before is not None and hasattr(before[-1], "transformers_"):
+        return _names_of_columns(before[-1])
+    if before is not None and hasattr(before, "get_feature_names_out"):
+        return np.asarray(before.get_feature_names_out(), dtype=object)
     names = getattr(classifier_of(model), "feature_names_in_", None)
     return np.array([f"feature {i}" for i in range(n_features)] if names is None else names, dtype=object)
 

@@ -24,8 +24,9 @@ MOST_DOTS = 4000
 class ConfusionDisplay(Display):
     """The confusion matrix: a row for each true class, a column for each predicted one.
 
-    Up to 20 classes each cell shows its number. Beyond 40 classes each confusion is a dot, the larger the more of
-    the true class it takes (the 4,000 largest are drawn), and :meth:`frame` names them, the most frequent first.
+    Up to 20 classes each cell shows its number. Beyond 40 classes each confusion is a dot, the larger
+    the more of the true class it takes (the 4,000 largest are drawn); :meth:`frame` names them, the most
+    frequent first.
 
     Parameters
     ----------

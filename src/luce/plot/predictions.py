@@ -110,7 +110,7 @@ class ReliabilityDisplay(Display):
         table = self.frame()
         with self._drawing(ax, (4.4, 3.3)) as axes:
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-            tag(axes, 0.3, 0.3, "as right as it is sure", MUTED, xytext=(8, -6))
+            tag(axes, 0.5, 0.5, "as right as it is sure", MUTED, xytext=(12, -16))
             axes.vlines(
                 table["confidence"], table["low"], table["high"], color=BLUE, linewidth=1.2, alpha=0.6
             )

@@ -1,7 +1,7 @@
 """One page that shows a fitted model and how well it does: :func:`write` (extra ``report``).
 
-The page is a single HTML file without scripts from elsewhere or links to the network. Its text comes from the data,
-so all of it is escaped, and a content policy lets no script run but the page's own, named by its hash.
+The page is a single HTML file that needs no network. Its text comes from the data, so all of it is escaped,
+and a content policy lets no script run but the page's own, named by its hash.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def write(
     Parameters
     ----------
     model : fitted classifier or pipeline
-        A :class:`luce.SoftmaxClassifier`, a :class:`luce.SoftmaxClassifierCV` (whose choice of C is shown), or a
-        scikit-learn Pipeline that ends in one.
+        A :class:`luce.SoftmaxClassifier`, a :class:`luce.SoftmaxClassifierCV` (its choice of C is shown), or
+        a scikit-learn Pipeline that ends in one.
     X : array, sparse array or pandas.DataFrame of N rows
         What the model predicts from.
     y : array (N,)

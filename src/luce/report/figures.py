@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
-from scipy import sparse
+from sklearn.preprocessing import StandardScaler
 
 from luce.plot import (
     ConfusionDisplay,
@@ -19,7 +19,7 @@ from luce.plot import (
     TemplateDisplay,
 )
 from luce.plot._canvas import short
-from luce.plot._models import classifier_of, weights_of
+from luce.plot._models import classifier_of, prepared, weights_of
 from luce.report.measures import Measures
 from luce.report.subject import Subject
 from luce.report.svg import svg
@@ -59,8 +59,8 @@ def confusion(display: ConfusionDisplay) -> list[Figure]:
     table = table_of(display.frame())
     if len(display.classes) > 40:
         caption = (
-            "A dot for each true class (down) and the class that its rows were given instead (across), the larger "
-            "the more of its rows. Rows on the line would be right, and are not drawn."
+            "A dot for each true class (down) and the class that its rows were given instead (across), the "
+            "larger the more of its rows. Rows on the line would be right, and are not drawn."
         )
         return [Figure(_drawn(display, "confusion", caption), caption, table)]
     counts = "Rows of each true class (down) that were given each class (across)."
@@ -75,9 +75,9 @@ def reliability(m: Measures) -> Figure:
     """Return the reliability diagram."""
     display = ReliabilityDisplay(m.confidence, m.correct)
     caption = (
-        "Of the rows to which the model gave its answer with a certain probability, how many are right? On the dashed "
-        "line it is as right as it is sure; above, it is too modest; below, too sure. Bars are 95% intervals, and a "
-        f"larger dot has more rows. Expected calibration error: {display.ece:.2%}."
+        "Of the rows to which the model gave its answer with a certain probability, how many are right? On "
+        "the dashed line it is as right as it is sure; above, too modest; below, too sure. Bars are 95% "
+        f"intervals, and a larger dot has more rows. Expected calibration error: {display.ece:.2%}."
     )
     return Figure(_drawn(display, "reliability", caption), caption, table_of(display.frame()))
 
@@ -85,8 +85,8 @@ def reliability(m: Measures) -> Figure:
 def scores(m: Measures) -> Figure:
     """Return the histogram of margins."""
     caption = (
-        "By how much the true class wins: its score minus the best other. Below zero the row is misclassified; at "
-        "+1 the true class is e ≈ 2.7 times as probable as the next."
+        "By how much the true class wins: its score minus the best other. Below zero the row is "
+        "misclassified; at +1 the true class is e ≈ 2.7 times as probable as the next."
     )
     display = ScoreDisplay(m.margins)
     return Figure(_drawn(display, "scores", caption), caption, table_of(display.frame()))
@@ -99,8 +99,8 @@ def convergence(subject: Subject) -> list[Figure]:
         return []
     display = ConvergenceDisplay(history)
     caption = (
-        "The objective, and how far above the optimum it is proven to be at most, after each iteration. The dashed "
-        "line is what the solver believed on its way."
+        "The objective, and how far above the optimum it is proven to be at most, after each iteration. The "
+        "dashed line is what the solver believed on its way."
     )
     passes = _drawn(display, "passes", caption)
     seconds = _drawn(display, "seconds", "The same against seconds.", against="seconds")
@@ -116,7 +116,7 @@ def path(subject: Subject) -> Figure | None:
     if hasattr(source, "scores_"):
         display = PathDisplay.from_estimator(source)
         caption = (
-            f"Scores on rows left out of each fit, for each C: mean, one standard error, and each fold in grey. "
+            "Scores on rows left out of each fit: their mean, one standard error, and each fold in grey. "
             f"Chosen: C = {display.chosen:.4g}."
         )
     elif subject.along_C is not None:
@@ -206,23 +206,10 @@ def _most_frequent(classes: Array, m: Measures, n: int) -> list[Any]:
 
 
 def _scale(subject: Subject) -> Array | None:
-    """Return the standard deviations of features that come as they are; others were brought to a common scale."""
-    if (
-        subject.data.layout.kind == "table"
-        and hasattr(subject.model, "steps")
-        and len(subject.model.steps) > 1
-    ):
+    """Return the standard deviations of features, unless the pipeline brought them to a common scale."""
+    n = len(subject.data)
+    some = subject.data.rows(np.linspace(0, n - 1, min(n, SCALED_ROWS)).astype(int)).X
+    X = prepared(subject.model, some)
+    if X is not some and subject.data.layout.kind == "table":
         return None
-    some = subject.data.rows(
-        np.linspace(0, len(subject.data) - 1, min(len(subject.data), SCALED_ROWS)).astype(int)
-    )
-    X = (
-        subject.model[:-1].transform(some.X)
-        if hasattr(subject.model, "steps") and len(subject.model.steps) > 1
-        else some.X
-    )
-    if sparse.issparse(X):
-        X = X.astype(np.float64)
-        mean = np.asarray(X.mean(axis=0)).ravel()
-        return np.sqrt(np.maximum(np.asarray(X.multiply(X).mean(axis=0)).ravel() - mean**2, 0))
-    return np.asarray(np.asarray(X, dtype=np.float64).std(axis=0))
+    return np.asarray(np.sqrt(StandardScaler(with_mean=False).fit(X).var_))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from luce.data.labels import codes_of
+from luce.errors import InputError
 from luce.evaluation import Evaluation, measure
 from luce.plot.predictions import margins_of, wilson
 from luce.report.subject import Subject
@@ -44,7 +45,8 @@ class Measures:
     @property
     def correct(self) -> Array:
         """Whether each row is classified as it should be, (N,)."""
-        return self.truth == self.predicted
+        correct: Array = self.truth == self.predicted
+        return correct
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -60,10 +62,21 @@ class Measures:
 
 
 def measures_of(subject: Subject) -> Measures:
-    """Predict the rows of a subject, in batches, and measure the predictions."""
+    """Predict the rows of a subject, in batches, and measure the predictions.
+
+    Raises
+    ------
+    InputError
+        No row has a label that the model knows.
+    """
     model, data = subject.model, subject.data
     classes = model.classes_
     truth = codes_of(data.y, classes)
+    if not (truth >= 0).any():
+        known, given = ", ".join(map(str, classes[:5])), data.y[0]
+        raise InputError(
+            f"no label is one of the model's ({known}), but {given!s} and so on; pass the labels"
+        )
     predicted = np.empty(len(truth), np.intp)
     confidence, log_own, margins = (np.empty(len(truth)) for _ in range(3))
     for start in range(0, len(truth), BATCH):

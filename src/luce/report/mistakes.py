@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from luce.plot._canvas import short
-from luce.plot._models import classifier_of, feature_names
+from luce.plot._models import classifier_of, feature_names, prepared
 from luce.report.measures import Measures
 from luce.report.subject import Subject
 from luce.report.svg import png
@@ -117,9 +117,9 @@ def _reasons(model: Any, X: Any, truth: Array, predicted: Array) -> list[list[tu
     coef = np.asarray(classifier_of(model).coef_, dtype=np.float64)
     if len(coef) == 1:
         coef = np.vstack([np.zeros_like(coef), coef])
-    prepared = model[:-1].transform(X) if hasattr(model, "steps") and len(model.steps) > 1 else X
-    prepared = prepared.toarray() if sparse.issparse(prepared) else np.asarray(prepared, dtype=np.float64)
-    added = (coef[predicted] - coef[truth]) * prepared
+    features = prepared(model, X)
+    features = features.toarray() if sparse.issparse(features) else np.asarray(features, dtype=np.float64)
+    added = (coef[predicted] - coef[truth]) * features
     names = feature_names(model)
     told = []
     for row in added:

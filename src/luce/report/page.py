@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import platform
+from collections.abc import Hashable
 from importlib import resources
 from typing import Any
 
@@ -28,16 +29,18 @@ BALANCED = 15  # classes whose share of the rows is drawn
 def page(subject: Subject) -> str:
     """Measure a subject and return its page as HTML."""
     m = measures_of(subject)
-    confusion = ConfusionDisplay(m.evaluation.confusion, np.array([short(c, 40) for c in subject.model.classes_]))
+    confusion = ConfusionDisplay(
+        m.evaluation.confusion, np.array([short(c, 40) for c in subject.model.classes_])
+    )
     pictures = figures.templates(subject, m)
     style, script = _own("style.css"), _own("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(
-        title=f"{subject.data.name}: softmax classifier",
+    html: str = _template().render(
+        title=f"{subject.name}: softmax classifier",
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         style=Markup(style),
         script=Markup(script),
-        name=subject.data.name,
+        name=subject.name,
         task=words.task(subject),
         where=words.where(subject),
         headline=words.headline(m),
@@ -51,7 +54,7 @@ def page(subject: Subject) -> str:
         n_wrong=int((~m.correct).sum()),
         calibration=words.calibration(m),
         reliability=figures.reliability(m),
-        scores=figures.scores(m) if np.isfinite(m.margins).any() else None,
+        scores=figures.scores(m),
         templates=pictures,
         features=None if pictures else figures.features(subject, m),
         fit=words.fit(subject),
@@ -60,8 +63,9 @@ def page(subject: Subject) -> str:
         columns=words.columns(subject),
         balance=_balance(m),
         facts=_facts(subject),
-        command=_command(subject),
+        command=str(subject.told.get("again", "")),
     )
+    return html
 
 
 def _own(name: str) -> str:
@@ -69,8 +73,10 @@ def _own(name: str) -> str:
 
 
 def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"short": short, "percent": words.percent}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"short": short, "whole": words.whole}
     return environment.from_string(_own("page.html"))
 
 
@@ -109,9 +115,9 @@ def _classes(m: Measures) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst(confusion: ConfusionDisplay) -> list[dict[str, Any]]:
+def _worst(confusion: ConfusionDisplay) -> list[dict[Hashable, Any]]:
     table = confusion.frame()
-    return table[table["true"] != table["predicted"]].head(WORST).to_dict("records")  # type: ignore[no-any-return]
+    return table[table["true"] != table["predicted"]].head(WORST).to_dict("records")
 
 
 def _balance(m: Measures) -> dict[str, Any]:
@@ -124,7 +130,12 @@ def _balance(m: Measures) -> dict[str, Any]:
         "of": "measured" if m.fitted is None else "fitted",
         "rows": int(counts.sum()),
         "classes": [
-            (short(m.evaluation.classes[i]), int(counts[i]), counts[i] / max(1, counts.sum()), counts[i] / most)
+            (
+                short(m.evaluation.classes[i]),
+                int(counts[i]),
+                counts[i] / max(1, counts.sum()),
+                counts[i] / most,
+            )
             for i in shown
         ],
         "left": len(order) - len(shown),
@@ -140,13 +151,17 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     told, classifier = subject.told, classifier_of(subject.model)
     model = told.get("model", {})
     facts = [
-        ("Fitted", f"{model['rows']:,} of {told['data']['rows']:,} rows of {told['data']['name']}") if model else None,
+        ("Fitted", f"{model['rows']:,} of {told['data']['rows']:,} rows of {told['data']['name']}")
+        if model
+        else None,
         ("Fingerprint of the fitted data", str(told["data"]["fingerprint"])) if "data" in told else None,
         ("Fingerprint of the measured data", subject.data.fingerprint) if subject.data.fingerprint else None,
         ("Settings", _settings(classifier)),
         ("Seed", str(model["seed"])) if model else None,
         ("Effort", f"{model['passes']:,.0f} passes, {model['seconds']:,.2f} s") if model else None,
-        ("Fitted with", ", ".join(f"{k} {v}" for k, v in subject.versions.items())) if subject.versions else None,
+        ("Fitted with", ", ".join(f"{k} {v}" for k, v in subject.versions.items()))
+        if subject.versions
+        else None,
         (
             "Measured with",
             f"luce {luce.__version__}, scikit-learn {sklearn.__version__}, NumPy {np.__version__}, "
@@ -160,7 +175,3 @@ def _settings(classifier: Any) -> str:
     names = ("C", "Cs", "l1_ratio", "class_weight", "solver", "tol", "max_iter")
     values = classifier.get_params(deep=False)
     return ", ".join(f"{name} = {values[name]}" for name in names if name in values)
-
-
-def _command(subject: Subject) -> str:
-    return str(subject.told.get("again", ""))

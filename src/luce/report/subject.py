@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,17 @@ class Subject:
     versions: dict[str, str] = field(default_factory=dict)
     along_C: Any = None
 
+    @property
+    def name(self) -> str:
+        """What the data are called: the last part of their path."""
+        source = str(self.told.get("data", {}).get("name", self.data.name))
+        return PurePath(source).name or source
+
 
 def subject_of(model: Any, data: Dataset, header: dict[str, Any]) -> Subject:
     """Return what to report of a model file and the data that the user named.
 
-    Of the data that the model was fitted on, the rows that were held out are taken, drawn again by the same seed.
+    Of the data that the model was fitted on, the rows that were held out are measured.
 
     Parameters
     ----------
@@ -61,7 +68,9 @@ def subject_of(model: Any, data: Dataset, header: dict[str, Any]) -> Subject:
         From :func:`luce.model_file.read_metadata`.
     """
     told = header.get("metadata", {})
-    versions = {name: str(header[name]) for name in ("luce", "scikit-learn") if name in header}
+    versions: dict[str, str] = {
+        name: str(header[name]) for name in ("luce", "scikit-learn") if name in header
+    }
     subject = Subject(model, data, told=told, versions=versions)
     trained = told.get("data", {}).get("fingerprint") == data.fingerprint
     held_out = told.get("held_out") or {}

@@ -61,7 +61,9 @@ def _tidied(match: re.Match[str]) -> str:
     tag = re.sub(r"font-family:[^;\"]*;?", "", tag)
     tag = re.sub(r"font: (\d+ )?([\d.]+px)[^;\"]*", _font, tag)
     tag = re.sub(r"(\.\d\d)\d+", r"\1", tag)
-    return _COLOUR.sub(lambda found: _VARIABLES[found[0]], tag).replace("\n", " ")
+    tag = _COLOUR.sub(lambda found: _VARIABLES[found[0]], tag).replace("\n", " ")
+    # as text the colour of what is wrong has to be darker than as an area
+    return tag.replace("var(--orange)", "var(--wrong)") if tag.startswith("<text") else tag
 
 
 def _font(match: re.Match[str]) -> str:
@@ -70,7 +72,7 @@ def _font(match: re.Match[str]) -> str:
 
 
 def png(pixels: np.ndarray[Any, Any]) -> str:
-    """Return an image, (H, W) or (H, W, 3), as a data URI; floats are spread from their least to their most."""
+    """Return an image, (H, W) or (H, W, 3), as a data URI; floats are spread over all shades."""
     from PIL import Image
 
     if pixels.dtype != np.uint8:

@@ -127,7 +127,8 @@ def fit(subject: Subject) -> str:
         proven = f"The objective is {loss:.6g}, and no weights bring it lower"
     else:
         share = f" ({_scientific(gap / loss)} of it)" if loss > 0 else ""
-        proven = f"The objective is {loss:.6g}, and no weights bring it lower by more than {_scientific(gap)}{share}"
+        proven = f"The objective is {loss:.6g}, and no weights bring it lower by more than "
+        proven += f"{_scientific(gap)}{share}"
     proven += ": that is proven, not guessed from slow progress."
     if not getattr(classifier, "converged_", True) and classifier.status_ != "finished":
         proven += f" It ended above its tolerance ({classifier.status_})."
@@ -140,18 +141,18 @@ def warnings(subject: Subject, m: Measures) -> list[str]:
     result = m.evaluation
     if subject.unseen is False:
         said.append(
-            "These are rows that the model was fitted on. New rows will be classified worse than the figures say: "
-            "measure on rows that were held out."
+            "These are rows that the model was fitted on. New rows will be classified worse than the figures "
+            "say: measure on rows that were held out."
         )
     if subject.unseen is None:
         said.append(
-            "Whether the model was fitted on these rows is not known here; if it was, new rows will be classified "
-            "worse than the figures say."
+            "Whether the model was fitted on these rows is not known here; if it was, new rows will be "
+            "classified worse than the figures say."
         )
     if result.unknown:
         said.append(
-            f"{result.unknown:,} {_plural(result.unknown, 'row')} have labels that the model does not know. They "
-            "count as wrong in the accuracy and are left out of the rest."
+            f"{result.unknown:,} {_plural(result.unknown, 'row')} with a label that the model does not know: "
+            "wrong in the accuracy, and left out of the rest."
         )
     classifier = classifier_of(subject.model)
     if not getattr(classifier, "converged_", True) and classifier.status_ != "finished":
@@ -161,8 +162,8 @@ def warnings(subject: Subject, m: Measures) -> list[str]:
     absent = int((result.support == 0).sum())
     if absent:
         said.append(
-            f"{absent:,} of {len(result.classes):,} classes {'has' if absent == 1 else 'have'} no rows here: how well they are "
-            "recognised is not known."
+            f"{absent:,} of {len(result.classes):,} classes {'has' if absent == 1 else 'have'} no rows here: "
+            "how well they are recognised is not known."
         )
     return said
 
@@ -189,6 +190,17 @@ def percent(share: float) -> str:
     if share in (0, 0.5, 1):
         return f"{share:.0%}"
     return f"{share:.2%}" if min(share, 1 - share) < 0.001 else f"{share:.1%}"
+
+
+def whole(share: float) -> str:
+    """Say a share in whole percent, without calling what is not certain so.
+
+    Examples
+    --------
+    >>> whole(0.42), whole(0.998), whole(0.001)
+    ('42%', '>99%', '<1%')
+    """
+    return ">99%" if 0.99 < share < 1 else "<1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _scientific(value: float) -> str:
