@@ -30,7 +30,7 @@ _HOME = {
     "softmax_loss_vectorized": "luce.loss.vectorized",
     "softmax_path": "luce.path",
 }
-_MODULES = ("callbacks", "nn", "solvers")
+_MODULES = ("callbacks", "nn", "plot", "report", "solvers")
 
 __all__ = [
     "SoftmaxClassifier",
