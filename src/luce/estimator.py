@@ -139,7 +139,7 @@ class SoftmaxClassifier(Predictions):
         """
         check_parameters(self.get_params(deep=False))
         X, y = self._labelled(located(X, self.memory), y, reset=True)
-        self._stream: State | None = None
+        self._stream: dict[str, Any] | None = None
         problem = Problem.of(
             X,
             y,
@@ -168,7 +168,7 @@ class SoftmaxClassifier(Predictions):
     def partial_fit(
         self, X: Matrix, y: Array, classes: Array | None = None, sample_weight: Array | None = None
     ) -> Self:
-        """Learn from more samples by one pass of gradient descent, whatever came before.
+        """Learn from more samples by one pass of averaged gradient descent, whatever came before.
 
         Parameters
         ----------
@@ -180,8 +180,9 @@ class SoftmaxClassifier(Predictions):
         Notes
         -----
         `solver` may be an :class:`luce.solvers.SGD`; otherwise its defaults are used. The penalty counts
-        all the samples seen so far. loss_ is that of the last batch, gap_ is infinite: nothing is proven on a
-        stream.
+        all the samples seen so far. coef_ is an average over the stream, the later the more. loss_ is that of
+        the last batch, gap_ is infinite: nothing is proven on a stream. :func:`luce.save` keeps what is
+        needed to go on after :func:`luce.load` as if there had been no break.
         """
         check_parameters(self.get_params(deep=False))
         if self.l1_ratio > 0:
@@ -208,21 +209,22 @@ class SoftmaxClassifier(Predictions):
             )
         data = InMemory(X, np.searchsorted(known, y).astype(np.int64), len(known), weight, self.n_threads)
         problem = Problem(known, data, Objective(data, 0.0, fit_intercept=self.fit_intercept))
-        state: State | None = getattr(self, "_stream", None)
-        seen = data.total_weight + (0.0 if state is None else state.memory["seen"])
+        stream: dict[str, Any] | None = getattr(self, "_stream", None)
+        seen = data.total_weight + (0.0 if stream is None else stream["weight"])
         objective = problem.objective(self.C * seen / data.total_weight)
         solver = self.solver if isinstance(self.solver, SGD) else SGD()
-        if state is None:
+        if stream is None:
             fitted = hasattr(self, "coef_")
             theta = problem.theta(self.coef_, self.intercept_) if fitted else np.zeros(problem.base.shape)
             state = solver.begin(objective, theta)
+        else:
+            state = State(stream["theta"], np.inf, memory=stream)
         self.classes_ = known
         state = solver.learn(objective, state)
-        state.memory["seen"] = seen
-        calls = state.memory["calls"] = state.memory.get("calls", 0) + 1
-        theta = problem.rounding(objective)(state.theta)
+        calls = 1 if stream is None else stream["calls"] + 1
+        theta = problem.rounding(objective)(state.memory["average"])
         self._keep(problem, Solution(theta, state.value, np.inf, calls, "finished", []))
-        self._stream = state
+        self._stream = {**state.memory, "theta": state.theta, "calls": calls}
         return self
 
     def _start(self, problem: Problem) -> Array:

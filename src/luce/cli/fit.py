@@ -15,7 +15,7 @@ from luce.cli.outputs import check_writable, writing
 from luce.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from luce.data.dataset import Dataset
+    from luce.data.dataset import Dataset, Layout
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,16 @@ class Parts:
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
 @click.option("--report", metavar="FILE", help="Also write a page that shows the fit, as `luce report` does.")
 @resuming.checkpointed
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Read the rows of a CSV file, or of - for stdin, once, and learn from them as they come.",
+)
+@click.option(
+    "--classes",
+    metavar="A,B,...",
+    help="With --stream: all labels that will come; by default those of the first 10,000 rows.",
+)
 @options.as_json
 @options.common
 @click.pass_context
@@ -75,6 +85,8 @@ def fit(
     checkpoint: str | None,
     every: float,
     resume: bool,
+    stream: bool,
+    classes: str | None,
     as_json: bool,
     quiet: bool,
     **parameters: Any,
@@ -89,6 +101,11 @@ def fit(
     With --checkpoint DIR a fit that was cut off, by Ctrl-C, a kill or a crash, loses what it did since the
     last checkpoint and no more: the same command with --resume goes on. It refuses other data and other
     options than those of the fit that was cut off, but for --tol and --max-iter.
+
+    With --stream the data may be longer than memory and come from a pipe: one pass of gradient descent with
+    averaged weights, which ends near the optimum, not at it. Rows held out from the whole stream measure the
+    model and bound how far from the optimum it may be. How columns are prepared is decided by the first
+    10,000 rows; rows should come in random order. Ctrl-C ends the stream, and the model is saved.
     """
     from luce.cli import show
     from luce.data import sources
@@ -104,6 +121,12 @@ def fit(
     _check_extra(onnx, "--onnx", "onnx", ("onnx",))
     _check_extra(report, "--report", "report", ("jinja2", "matplotlib"))
     resuming.check_usage(ctx)
+    if stream:
+        from luce.cli.stream import fit_stream
+
+        return fit_stream(ctx, out)
+    if classes is not None:
+        raise click.UsageError("--classes needs --stream; otherwise the labels in DATA are the classes")
     dataset = sources.read(data, target=target)
     for note in dataset.notes:
         out.remark(note)
@@ -172,8 +195,8 @@ def fit(
         "onnx": onnx,
         "report": report,
     }
-    metadata = _metadata(dataset, result, counts, classifier.history_)
-    _save(pipeline, output, onnx, metadata)
+    metadata = metadata_of(dataset.layout, result, counts, classifier.history_)
+    save(pipeline, output, onnx, metadata)
     if report is not None:
         from luce.cli.report import write_page
         from luce.report.subject import subject_of
@@ -224,10 +247,10 @@ def _as_dict(measured: Any) -> dict[str, Any]:
     return as_dict(measured)
 
 
-def _metadata(
-    dataset: Dataset, result: dict[str, Any], counts: Any, history: list[dict[str, Any]]
+def metadata_of(
+    layout: Layout, result: dict[str, Any], counts: Any, history: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    layout = dataset.layout
+    """Return what the other commands need to know of a model."""
     if layout.kind == "table":
         layout = layout.only({c["name"] for c in result["columns"] if c["kind"] != "dropped"})
     values: dict[str, Any] = plain(
@@ -241,7 +264,8 @@ def _metadata(
     return values
 
 
-def _save(pipeline: Any, output: str | None, onnx: str | None, metadata: dict[str, Any]) -> None:
+def save(pipeline: Any, output: str | None, onnx: str | None, metadata: dict[str, Any]) -> None:
+    """Write the files that were asked for."""
     if output is not None:
         from luce import model_file
 

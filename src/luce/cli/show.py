@@ -32,12 +32,12 @@ def fit(console: Console, result: Values) -> None:
         )
     )
     console.print()
-    _columns(console, result["columns"])
+    columns(console, result["columns"])
     if result["held_out"]:
         console.print()
         evaluation(console, result["held_out"], f"Held out: {result['held_out']['how']}")
     console.print()
-    _heading(console, "Fit")
+    heading(console, "Fit")
     console.print(f"  objective  {model['loss']:.6g}, at most {model['gap']:.2g} above the optimum (proven)")
     if model["status"] == "finished":
         console.print("             gradient descent ended after its epochs, without aiming at the tolerance")
@@ -63,7 +63,7 @@ def fit(console: Console, result: Values) -> None:
 def evaluation(console: Console, values: Values, title: str) -> None:
     """Print measures, classes and confusions."""
     majority = values["majority"]
-    _heading(console, title)
+    heading(console, title)
     grid = Table.grid(padding=(0, 3))
     grid.add_column()
     grid.add_column(justify="right", style="bold")
@@ -114,12 +114,14 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def _heading(console: Console, title: str) -> None:
+def heading(console: Console, title: str) -> None:
+    """Print the title of a part."""
     console.print(Text(printable(title), "bold cyan"))
 
 
-def _columns(console: Console, columns: list[Values]) -> None:
-    _heading(console, "Columns")
+def columns(console: Console, columns: list[Values]) -> None:
+    """Print what was done to each column."""
+    heading(console, "Columns")
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(style="cyan")

@@ -35,12 +35,14 @@ class CsvFile:
     ----------
     names : list of str
         The header; "1" to "n" for a file without one.
+    separator : str
     notes : list of str
     """
 
     stream: IO[bytes]
     name: str
     names: list[str] = field(init=False)
+    separator: str = field(init=False)
     notes: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -49,11 +51,11 @@ class CsvFile:
             raise DataFileError(f"{self.name}: is empty; a header and rows were expected")
         lines = self.text.head.lstrip().splitlines()
         usual = "\t" if ".tsv" in self.name.lower() else ","
-        self._separator = _separator(lines[0], usual)
-        if self._separator != usual:
-            self.notes.append(f"columns are separated by {SEPARATORS[self._separator]}")
+        self.separator = _separator(lines[0], usual)
+        if self.separator != usual:
+            self.notes.append(f"columns are separated by {SEPARATORS[self.separator]}")
         with reading(self.name):
-            rows = list(islice(csv.reader(io.StringIO(self.text.head), delimiter=self._separator), 1000))
+            rows = list(islice(csv.reader(io.StringIO(self.text.head), delimiter=self.separator), 1000))
         first = [cell.strip() for cell in rows[0]]
         self._header = _is_header(first, rows[1] if len(rows) > 1 else [])
         if self._header:
@@ -92,7 +94,7 @@ class CsvFile:
                 column_names=self.names,
                 skip_rows_after_names=int(self._header),
             ),
-            "parse_options": ParseOptions(delimiter=self._separator, newlines_in_values=True),
+            "parse_options": ParseOptions(delimiter=self.separator, newlines_in_values=True),
             "convert_options": ConvertOptions(
                 null_values=MISSING,
                 strings_can_be_null=True,
@@ -123,7 +125,7 @@ class CsvFile:
             kind = {"double": "a number", "bool": "true or false"}.get(kind, f"a {kind}")
             return DataFileError(
                 f"{self.name}: {self._row(row)}, column {self.names[int(column)]!r}: {cell[:60]!r} is not "
-                f"{kind}, which this column held when the model was fitted; mend or empty the cell"
+                f"{kind}, which this column held before; mend or empty the cell"
             )
         if "straddling" in text:
             return DataFileError(
