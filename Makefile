@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/luce/_native/*.cpp src/luce/_native/*.hpp)
 
-.PHONY: demo test check bench sanitize clean
+.PHONY: demo test check bench docs sanitize clean
 demo: $(VENV)/.installed
 	$(BIN)/luce fit digits -o digits.luce
 
@@ -19,6 +19,13 @@ check: $(VENV)/.test $(VENV)/.check
 
 bench: $(VENV)/.test $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+# Both languages from scratch, every chapter run, warnings are errors; then open build/docs/index.html.
+docs: $(VENV)/.test $(VENV)/.docs
+	rm -rf build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -c docs docs/en build/docs/en
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -t zh docs/zh build/docs/zh
+	cp docs/index.html build/docs/
 
 # The kernels under the address and undefined-behaviour sanitizers, in an environment of their own that
 # borrows everything but luce from .venv.
@@ -49,6 +56,10 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.installed
 
 $(VENV)/.bench: requirements/bench.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --requirement requirements/bench.txt
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --requirement requirements/docs.txt
 	@touch $@
 
 $(VENV)/.check: requirements/check.txt | $(VENV)/bin/python
