@@ -115,8 +115,7 @@ def learn(
     InputError
         The rows cannot be used.
     """
-    rest = iter(batches)
-    first = _first(rest)
+    first, rest = _first(iter(batches))
     known = _classes(first, classes)
     pipeline = make_pipeline(first.X, classifier, text=text)
     prepare, classifier = pipeline[:-1], pipeline[-1]
@@ -134,6 +133,8 @@ def learn(
                 classifier.partial_fit(X, known[codes], classes=known)
                 counts += np.bincount(codes, minlength=len(known))
     except KeyboardInterrupt:
+        if not counts.any():
+            raise
         interrupted = True
     if not counts.any():
         raise InputError(f"{first.name}: has no rows left to learn from; hold out fewer, or give more")
@@ -237,8 +238,8 @@ def _bytes(X: Any) -> int:
     return int(X.data.nbytes + X.indices.nbytes if sparse.issparse(X) else X.nbytes) + 1
 
 
-def _first(batches: Iterator[Dataset]) -> Dataset:
-    """Return the first rows, as one."""
+def _first(batches: Iterator[Dataset]) -> tuple[Dataset, Iterator[Dataset]]:
+    """Return the first rows, and the others."""
     import pandas as pd
 
     parts: list[Dataset] = []
@@ -246,7 +247,11 @@ def _first(batches: Iterator[Dataset]) -> Dataset:
         parts.append(part)
     if not parts:
         raise InputError("the stream has no rows: a header and rows were expected")
-    return replace(parts[0], X=pd.concat([p.X for p in parts]), y=np.concatenate([p.y for p in parts]))
+    joined = replace(parts[0], X=pd.concat([p.X for p in parts]), y=np.concatenate([p.y for p in parts]))
+    if len(joined) <= FIRST:
+        return joined, batches
+    more = joined.rows(np.arange(FIRST, len(joined)))
+    return joined.rows(np.arange(FIRST)), chain([more], batches)
 
 
 def _classes(first: Dataset, classes: Sequence[str] | None) -> Array:

@@ -61,13 +61,14 @@ def fit_stream(ctx: click.Context, out: Output) -> None:
         how = f"{excess.rows:,} rows, drawn from the whole stream (seed {seed})"
         held_out = {"how": how, "split": True, "test_size": test_size, **as_dict(learned.held_out)}
     n_rows = int(learned.counts.sum())
+    n_seen = n_rows + (0 if excess is None else excess.rows)
     result = {
         "command": "fit",
         "again": options.as_typed(ctx),
         "data": {
             "name": data,
             "kind": rows.layout.kind,
-            "rows": rows.done,
+            "rows": n_seen,
             "features": rows.layout.n_features,
             "target": rows.layout.target,
             "classes": pipeline.classes_.tolist(),
@@ -94,7 +95,7 @@ def fit_stream(ctx: click.Context, out: Output) -> None:
     save(pipeline, given["output"], given["onnx"], metadata_of(rows.layout, result, learned.counts, []))
     out.result(result, _show)
     if learned.interrupted:
-        raise KeyboardInterrupt(f"the stream was ended after {rows.done:,} rows; what came before is learned")
+        raise KeyboardInterrupt(f"the stream was ended after {n_seen:,} rows; what came before is learned")
 
 
 def _check_usage(ctx: click.Context) -> None:
