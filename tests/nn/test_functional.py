@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -211,6 +214,25 @@ def test_half_precision_errs_less_than_plain_code(dtype, mode, tiling):
         assert (got - true).abs().max() <= (other - true).abs().max() + slack
 
 
+@pytest.mark.parametrize("margin", [None, margins.CosFace(s=4.0), margins.LSoftmax(2)], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_loss_scale_saves_small_float16_gradients(margin, reduction):
+    """As torch.amp.GradScaler has it: the loss is multiplied before gradients are rounded to float16."""
+    x, w, _, y = problem(200_000, 2, 3, torch.float16)
+    scale = 2.0**14
+    gradients = []
+    for a, b in ((x, w), (x.detach().double().requires_grad_(), w.detach().double().requires_grad_())):
+        losses = linear_cross_entropy(a, b, y, margin=margin, reduction=reduction)
+        loss = losses if reduction == "mean" else losses.mean()
+        gradients.append(torch.autograd.grad(scale * loss, (a, b)))
+    for got, true in zip(*gradients, strict=True):
+        assert got.dtype == torch.float16
+        torch.testing.assert_close(got.double(), true, rtol=2e-3, atol=1e-5 * float(true.abs().max()))
+    true = gradients[1][0]
+    too_late = scale * (true / scale).half().double()
+    assert float(((too_late - true).abs() > 2e-3 * true.abs()).double().mean()) > 0.5
+
+
 def test_float64_on_either_side_is_kept():
     x, w, _, y = problem(6, 4, 5)
     whole = linear_cross_entropy(x, w, y, margin=margins.ArcFace())
@@ -265,6 +287,29 @@ def test_memory_does_not_grow_with_rows_times_classes(with_gradient, monkeypatch
         loss.backward()
     tile, gradients, slack = 4 * _tiles.TILE, 4 * (c + n) * d, 24 << 20
     assert high_water.bytes() < tile + 2 * gradients + slack < 4 * n * c / 3
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_a_million_classes(with_gradient):
+    """512 MB of scores, in a process that grows by a tile and the gradient."""
+    child = textwrap.dedent(f"""
+        import resource, torch
+        from luce.nn import margins
+        from luce.nn.functional import linear_cross_entropy
+        torch.set_num_threads(1)
+        n, d, c = 128, 4, 1_000_000
+        x, w, y = torch.randn(n, d), torch.randn(c, d), torch.randint(0, c, (n,))
+        w.requires_grad_({with_gradient})
+        linear_cross_entropy(x[:8], w, y[:8])  # what the libraries need is there now
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        loss = linear_cross_entropy(x, w, y, margin=margins.ArcFace())
+        if {with_gradient}:
+            loss.backward()
+            assert w.grad.isfinite().all()
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    """)
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100e6  # one tile is 32 MB, the gradient 16 MB, the scores 512 MB
 
 
 class _HighWater:

@@ -21,6 +21,7 @@ from luce.nn._problem import (
     Problem,
     check_targets,
     empty_gradients,
+    kept,
     weight_gradient_dtype,
 )
 
@@ -182,7 +183,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         if not total:
             ctx.save_for_backward(lse, owner, along_x, along_w, *tensors)
             return loss
-        ctx.save_for_backward(*finish(p, needs, parts, owner, along_x, along_w))
+        parts = finish(p, needs, parts, owner, along_x, along_w)
+        ctx.dtypes = p.x.dtype, p.weight.dtype
+        ctx.save_for_backward(*rounded(parts, *map(kept, ctx.dtypes)))
         return loss.sum()
 
     @staticmethod
@@ -203,11 +206,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             elif not (upstream.is_cpu and upstream == 1):
                 for part in parts:
                     part.mul_(upstream)
+            parts = rounded(parts, *ctx.dtypes)
         else:
             lse, owner, along_x, along_w, *tensors = ctx.saved_tensors
             p = Problem(*tensors)
             streamed = stream_again(p.scaled(upstream), ctx.options, ctx.needs, lse)
             parts = finish(p, ctx.needs, streamed, owner, along_x, along_w)
+            parts = rounded(parts, p.x.dtype, p.weight.dtype)
         wanted = [part if need else None for part, need in zip(parts, ctx.needs, strict=True)]
         return *[None] * 6, *wanted, *[None] * (len(Problem._fields) - len(wanted))
 
@@ -226,11 +231,16 @@ def finish(
     along_x: Tensor | None,
     along_w: Tensor | None,
 ) -> Gradients:
-    """Add what phi owes to the lengths of x and w, and give each gradient its parameter's dtype."""
+    """Add what phi owes to the lengths of x and w."""
     x, weight, bias, phi = parts
     if needs.x and along_x is not None:
         x = x.addcmul(p.x.to(x.dtype), (phi * along_x)[:, None])
     if needs.weight and along_w is not None and owner is not None:
         vectors = p.weight.flatten(0, -2)[owner].to(weight.dtype)
         weight.flatten(0, -2).index_add_(0, owner, vectors * (phi * along_w)[:, None])
-    return Gradients(x.to(p.x.dtype), weight.to(p.weight.dtype), bias, phi)
+    return Gradients(x, weight, bias, phi)
+
+
+def rounded(parts: Gradients, x: torch.dtype, weight: torch.dtype) -> Gradients:
+    """The gradients, those of x and the weight in these dtypes."""
+    return parts._replace(x=parts.x.to(x), weight=parts.weight.to(weight))

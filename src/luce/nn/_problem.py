@@ -124,10 +124,17 @@ def empty_gradients(
 def weight_gradient_dtype(p: Problem, options: Options) -> torch.dtype:
     """The dtype of a weight gradient whose every row is summed up in one go: the weight's own.
 
-    Except where the length of the target's vector moves phi: then many more small parts are yet to be added.
+    Except in float16, which is kept back until the gradient from above is known, and where the length of the
+    target's vector moves phi: then many more small parts are yet to be added.
     """
-    return (
-        p.weight.dtype
-        if p.phi is None or options.normalize
-        else torch.promote_types(p.weight.dtype, torch.float32)
-    )
+    in_one_go = p.phi is None or options.normalize
+    return torch.promote_types(kept(p.weight.dtype), p.weight.dtype if in_one_go else torch.float32)
+
+
+def kept(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a gradient of dtype waits to be scaled from above.
+
+    A mean's gradients lie below float16's smallest number, unless what `torch.amp.GradScaler` multiplies the
+    loss by gets to them first.
+    """
+    return torch.float32 if dtype == torch.float16 else dtype

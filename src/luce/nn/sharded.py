@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from luce.errors import InputError
 from luce.nn import margins
-from luce.nn._autograd import backend, finish, stream_again
+from luce.nn._autograd import backend, finish, rounded, stream_again
 from luce.nn._geometry import accumulator
 from luce.nn._problem import Needs, Options, Problem, check_targets
 from luce.nn.functional import Applied, apply_margin, divisor, linear_scores, needs_of, row_coefficients
@@ -394,5 +394,6 @@ class _ShardedCrossEntropy(torch.autograd.Function):
         p = Problem(*tensors)
         streamed = stream_again(p.scaled(upstream), ctx.options, ctx.needs, lse)
         parts = finish(p, ctx.needs, streamed, owner, along_x, along_w)
+        parts = rounded(parts, p.x.dtype, p.weight.dtype)
         wanted = [part if need else None for part, need in zip(parts, ctx.needs, strict=True)]
         return *[None] * 6, *wanted, *[None] * (len(Problem._fields) - len(wanted))
