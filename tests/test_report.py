@@ -119,6 +119,15 @@ def test_the_page_says_what_was_measured(digits):
     assert page.tags.count("article") == held_out["rows"] - right
 
 
+def test_mistakes_name_their_rows(digits):
+    labels = load_digits().target
+    page = Page(digits[1].read_text())
+    told = re.findall(r"said\s*(\d)\s*\d+%\s*label\s*(\d)\s*<?\d+%\s*row ([\d,]+)", page.text)
+    assert len(told) == page.tags.count("article")
+    for said, label, row in told:
+        assert labels[int(row.replace(",", "")) - 1] == int(label) != int(said)
+
+
 def test_report_measures_the_rows_that_were_held_out(digits, folder):
     model, path = digits
     again = folder / "again.html"

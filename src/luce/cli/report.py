@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from threading import Timer
+from typing import TYPE_CHECKING
 
 import click
 
 from luce.cli import options
 from luce.cli.console import Output, about
 from luce.cli.outputs import check_writable, writing
+
+if TYPE_CHECKING:
+    from luce.report.subject import Subject
 
 
 @click.command()
@@ -48,13 +53,18 @@ def report(model: str, data: str, output: str, target: str | None, quiet: bool) 
         write_page(subject, output, out)
 
 
-def write_page(subject: object, output: str, out: Output) -> None:
+def write_page(subject: Subject, output: str, out: Output) -> None:
     """Measure a subject, write its page, and say so."""
     from luce.files import written_whole
     from luce.report import render
 
-    with out.collecting_warnings():
-        page = render(subject).encode()  # type: ignore[arg-type]
+    patience = Timer(2.0, out.remark, [f"measuring {len(subject.data):,} rows and drawing"])
+    patience.start()
+    try:
+        with out.collecting_warnings():
+            page = render(subject).encode()
+    finally:
+        patience.cancel()
     with writing(output):
         if output == "-":
             sys.stdout.buffer.write(page)

@@ -145,7 +145,8 @@ class ScoreDisplay(Display):
     Parameters
     ----------
     margins : array (N,)
-    n_bins : int
+    n_bins : int, optional
+        By default more for more samples, from 8 to 40.
 
     Raises
     ------
@@ -164,21 +165,23 @@ class ScoreDisplay(Display):
     >>> figure = display.plot()
     """
 
-    def __init__(self, margins: Array, *, n_bins: int = 40) -> None:
+    def __init__(self, margins: Array, *, n_bins: int | None = None) -> None:
         margins = np.asarray(margins, dtype=np.float64)
         self.margins = margins[np.isfinite(margins)]
         if not self.margins.size:
             raise InputError("there are no samples to measure; pass some with labels that the model knows")
-        self.n_bins = n_bins
+        self.n_bins = n_bins or int(np.clip(1.5 * np.sqrt(self.margins.size), 8, 40))
 
     @classmethod
-    def from_predictions(cls, y_true: Array, scores: Array, classes: Array, *, n_bins: int = 40) -> Self:
+    def from_predictions(
+        cls, y_true: Array, scores: Array, classes: Array, *, n_bins: int | None = None
+    ) -> Self:
         """Take margins from scores (N, C) of `classes` (C,); labels that are none of these are left out."""
         truth = codes_of(np.asarray(y_true), np.asarray(classes))
         return cls(margins_of(truth, scores)[truth >= 0], n_bins=n_bins)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, y: Array, *, n_bins: int = 40) -> Self:
+    def from_estimator(cls, estimator: Any, X: Any, y: Array, *, n_bins: int | None = None) -> Self:
         """Measure the margins that a fitted classifier gives to X with labels y."""
         return cls.from_predictions(y, estimator.predict_log_proba(X), estimator.classes_, n_bins=n_bins)
 
@@ -200,6 +203,8 @@ class ScoreDisplay(Display):
         """Draw the histogram, misclassified rows in orange."""
         table = self.frame()
         with self._drawing(ax, (4.4, 3.3)) as axes:
+            from matplotlib.ticker import MaxNLocator
+
             wrong = table["to"] <= 1e-12
             width = table["to"] - table["from"]
             axes.bar(
@@ -208,6 +213,7 @@ class ScoreDisplay(Display):
             axes.axvline(0, color=MUTED, linewidth=1)
             axes.set_xlabel("score of the true class minus the best other")
             axes.set_ylabel("rows")
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
             axes.grid(False, axis="x")
             top = axes.get_ylim()[1]

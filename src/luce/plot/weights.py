@@ -198,6 +198,8 @@ class FeatureDisplay(Display):
             axes.axvline(0, color=INK, linewidth=0.8)
             axes.grid(False, axis="y")
             axes.set_ylim(y - 0.4, -0.6)
+            low, high = self._table["weight"].min(), self._table["weight"].max()
+            axes.set_xlim(1.05 * min(low, 0), 1.05 * max(high, 0))  # one scale for all classes
             axes.spines["left"].set_visible(False)
             axes.set_xlabel("weight of one standard deviation" if self.scaled else "weight")
         return self.figure_

@@ -169,7 +169,8 @@ def features(subject: Subject, m: Measures) -> tuple[list[Figure], Table, str]:
 
 def table_of(frame: pd.DataFrame) -> Table:
     """Return a frame as text, its first rows where it is large."""
-    columns = [(str(name).replace("_", " "), frame[name].dtype.kind in "biuf") for name in frame.columns]
+    names = [str(name).replace("_gap", " gap") for name in frame.columns]
+    columns = [(name, dtype.kind in "biuf") for name, dtype in zip(names, frame.dtypes, strict=True)]
     most = max(1, MOST_CELLS // max(1, len(columns)))
     rows = [[_said(value) for value in row] for row in frame.head(most).itertuples(index=False, name=None)]
     left = len(frame) - len(rows)

@@ -23,6 +23,7 @@ from luce.report.mistakes import mistakes_of
 from luce.report.subject import Subject
 
 WORST = 12  # confusions that are listed
+MOST_CLASSES = 2000  # in the table of classes
 BALANCED = 15  # classes whose share of the rows is drawn
 
 
@@ -48,6 +49,7 @@ def page(subject: Subject) -> str:
         warnings=words.warnings(subject, m),
         tiles=_tiles(m),
         classes=_classes(m),
+        n_classes=len(m.evaluation.classes),
         confusion=figures.confusion(confusion),
         worst=_worst(confusion),
         mistakes=mistakes_of(subject, m),
@@ -93,16 +95,16 @@ def _tiles(m: Measures) -> list[tuple[str, str, str]]:
 
 
 def _classes(m: Measures) -> list[dict[str, Any]]:
-    """Return a row for each class: its measures, and what it is most often taken for."""
+    """Return a row for each class (of very many, the worst): measures, and what it is taken for."""
     result = m.evaluation
     wrong = result.confusion.copy()
     np.fill_diagonal(wrong, 0)
     rows = []
-    for i, name in enumerate(result.classes):
+    for i in np.sort(np.argsort(result.f1, kind="stable")[:MOST_CLASSES]):
         j = int(wrong[i].argmax())
         rows.append(
             {
-                "name": short(name, 40),
+                "name": short(result.classes[i], 40),
                 "precision": float(result.precision[i]),
                 "recall": float(result.recall[i]),
                 "f1": float(result.f1[i]),
