@@ -33,6 +33,13 @@ def test_json_lines_are_the_history(tmp_path):
     assert lines[-1]["certified"] and lines[-1]["gap"] == clf.gap_
 
 
+def test_a_log_that_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        JSONLines(tmp_path / "absent" / "fit.jsonl")
+    with pytest.warns(UserWarning, match="not all lines were written: No space left"):
+        assert fitted(JSONLines("/dev/full")).converged_
+
+
 def test_tensorboard_reads_what_was_written(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from interrupted import CONTEXT, data, fit, fit_on_a_full_disk
-from luce import SoftmaxClassifier
+from luce import SoftmaxClassifier, softmax_path
 from luce.callbacks import Checkpoint
 from luce.checkpoint import _read
 from luce.cli import main
@@ -190,6 +190,11 @@ def test_a_folder_that_is_none_is_named(tmp_path):
         fitted(Checkpoint(tmp_path / "file"))
 
 
+def test_a_path_is_no_one_fit(tmp_path):
+    with pytest.raises(InputError, match="a checkpoint holds one fit, and a path has many"):
+        softmax_path(X, Y, [0.1, 1.0], callbacks=[Checkpoint(tmp_path)])
+
+
 def test_it_writes_when_it_is_time(tmp_path, monkeypatch):
     clock, written = [0.0], []
     monkeypatch.setattr("luce.checkpoint.time.monotonic", lambda: clock[0])
@@ -282,10 +287,10 @@ def luce(*arguments, **options):
     )
 
 
-def done(process, code=0):
-    stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == code, stderr
-    return stdout, stderr
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -316,17 +321,11 @@ def test_ctrl_c_says_how_to_go_on(cut_by_hand, number):
 def test_the_command_goes_on_after_kill_9(cut_by_hand):
     folder, process, _ = cut_by_hand[signal.SIGKILL]
     assert process.returncode == -signal.SIGKILL
-    stdout, said = done(luce(*COMMAND, "--checkpoint", folder, "--resume", "--json"))
-    assert f"luce: going on from {folder}/checkpoint.safetensors: iteration " in said
-    resumed = json.loads(stdout)["model"]
-    whole = json.loads(done(luce(*COMMAND, "--json"))[0])["model"]
+    said = run(*COMMAND, "--checkpoint", folder, "--resume", "--json")
+    assert f"luce: going on from {folder}/checkpoint.safetensors: iteration " in said.stderr
+    resumed = json.loads(said.stdout)["model"]
+    whole = json.loads(run(*COMMAND, "--json").stdout)["model"]
     assert resumed["converged"] and resumed["loss"] == pytest.approx(whole["loss"], rel=1e-8)
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_the_command_refuses_other_options(cut_by_hand, tmp_path):

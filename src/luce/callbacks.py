@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -40,7 +41,7 @@ class EarlyStopping:
 
     Examples
     --------
-    >>> import luce, warnings
+    >>> import luce
     >>> from sklearn.datasets import load_digits
     >>> clf = luce.SoftmaxClassifier(tol=1e-9, callbacks=[EarlyStopping(min_delta=0.01)])
     >>> with warnings.catch_warnings(action="ignore"):
@@ -71,11 +72,17 @@ class JSONLines:
     """Appends a line to a file after each iteration, as one JSON object; null stands for an infinite gap.
 
     Its keys are iteration, loss, gap, passes, seconds and certified. A fit that is resumed (see Checkpoint)
-    goes on in the same file; iterations that it repeats come twice.
+    goes on in the same file; iterations that it repeats come twice. Where a line cannot be written, say
+    because the disk is full, there is a warning, and the fit goes on.
 
     Parameters
     ----------
     path : str or path
+
+    Raises
+    ------
+    InputError
+        When the object is made: the file cannot be opened.
 
     Examples
     --------
@@ -88,12 +95,22 @@ class JSONLines:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
+        try:
+            self._write("")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}; check the path") from error
 
     def __call__(self, progress: Progress) -> None:
         """Write the line."""
         values = {k: v if np.isfinite(v) else None for k, v in asdict(progress).items()}
+        try:
+            self._write(json.dumps(values) + "\n")
+        except OSError as error:
+            warnings.warn(f"{self.path}: not all lines were written: {error.strerror}", stacklevel=2)
+
+    def _write(self, text: str) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(text)
 
 
 class TensorBoard:

@@ -172,22 +172,21 @@ class Checkpoint(Keeper):
         if self._now is None:
             return
         state, history, packed = self._now
-        content = _as_bytes(
-            {
-                "format_version": FORMAT_VERSION,
-                "status": status,
-                "history": [list(asdict(entry).values()) for entry in history],
-                "about": self._about,
-                "problem": self._problem,
-                "memory": packed,
-                "theta": state.theta,
-            }
-        )
+        content = {
+            "format_version": FORMAT_VERSION,
+            "status": status,
+            "history": [list(asdict(entry).values()) for entry in history],
+            "about": self._about,
+            "problem": self._problem,
+            "memory": packed,
+            "theta": state.theta,
+        }
         try:
             with written_whole(self.path) as file:
-                file.write(content)
-        except OSError as error:
-            trouble = f"{self.path}: no checkpoint was written: {error.strerror or error}"
+                file.write(_as_bytes(content))
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or str(error) or "out of memory"
+            trouble = f"{self.path}: no checkpoint was written: {why}"
             if trouble != self._trouble:
                 self._warn(f"{trouble}; the fit goes on, and the last good checkpoint stays")
             self._trouble = trouble

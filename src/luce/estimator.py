@@ -61,7 +61,8 @@ class SoftmaxClassifier(Predictions):
         Bytes, or such as "1GiB", that a fit to data on disk may use; smaller data are held in memory whole.
         By default a quarter of the machine's.
     callbacks : sequence of callables
-        Each is called with a :class:`luce.solvers.Progress` after every iteration; True ends the fit.
+        Each is called with a :class:`luce.solvers.Progress` after every iteration; True ends the fit. For
+        logs, checkpoints and early stopping see :mod:`luce.callbacks`.
     verbose : int
         1 writes progress to stderr once a fit takes over two seconds, 2 every iteration.
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luce.errors import InputError
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.problem import Problem
 from luce.solvers import LBFGS, Solution, Solver, State, minimize
 from luce.solvers.curvature import Product
-from luce.solvers.driver import Callback
+from luce.solvers.driver import Callback, Keeper
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = No
     along log C, point. With the fits of a problem `near` this one, on the same Cs, all start from those,
     moved by how the two paths have differed so far.
     """
+    if any(isinstance(callback, Keeper) for callback in options.callbacks):
+        raise InputError("a checkpoint holds one fit, and a path has many: fit SoftmaxClassifier at one C")
     warm: _Resumed | None = None
     ahead = _Ahead(smooth=options.l1_ratio == 0)
     solutions, passes, seconds = [], [], []
