@@ -23,6 +23,7 @@ from luce import model_file
 from luce.cli import main
 from luce.errors import InputError
 from luce.report import write
+from luce.report.figures import table_of
 
 RNG = np.random.default_rng(0)
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -376,3 +377,24 @@ def test_dark_and_light_are_both_legible(opened, digits):
         for text in texts:
             assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) >= 4.5
     assert grounds[0] > 0.9 and grounds[1] < 0.05
+
+
+def test_tables_align_their_decimals():
+    frame = pd.DataFrame(
+        {
+            "name": ["a", "b\n"],
+            "n": [1, 2000],
+            "weight": [0.25, -1.5],
+            "gap": [1.0, 1e-7],
+            "C": [np.inf, np.nan],
+            "certified": [True, False],
+        }
+    )
+    table = table_of(frame)
+    assert table.rows == [
+        ["a", "1", "0.250", "1", "∞", "yes"],
+        ["b\\n", "2,000", "-1.500", "1e-07", "", ""],
+    ]
+    assert [number for _, number in table.columns] == [False, True, True, True, True, True] and not table.note
+    long = table_of(pd.DataFrame({"x": np.arange(20_000)}))
+    assert len(long.rows) == 12_000 and "first 12,000 of 20,000" in long.note

@@ -171,25 +171,27 @@ def table_of(frame: pd.DataFrame) -> Table:
     """Return a frame as text, its first rows where it is large."""
     names = [str(name).replace("_gap", " gap") for name in frame.columns]
     columns = [(name, dtype.kind in "biuf") for name, dtype in zip(names, frame.dtypes, strict=True)]
-    most = max(1, MOST_CELLS // max(1, len(columns)))
-    rows = [[_said(value) for value in row] for row in frame.head(most).itertuples(index=False, name=None)]
-    left = len(frame) - len(rows)
-    note = (
-        f"The first {len(rows):,} of {len(frame):,} rows; the display's frame() gives all in Python."
-        if left
-        else ""
-    )
-    return Table(columns, rows, note)
+    head = frame.head(max(1, MOST_CELLS // max(1, len(columns))))
+    cells = [_said(head.iloc[:, k]) for k in range(len(columns))]
+    note = ""
+    if len(head) < len(frame):
+        note = f"The first {len(head):,} of {len(frame):,} rows; the display's frame() gives all in Python."
+    return Table(columns, [list(row) for row in zip(*cells, strict=True)], note)
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else ""
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else "∞" if np.isinf(value) else f"{value:.4g}"
-    return short(value, 60)
+def _said(values: pd.Series) -> list[str]:
+    """Return a column as text, its decimals one below the other unless it spans many powers of ten."""
+    if values.dtype.kind == "b":
+        return ["yes" if value else "" for value in values]
+    if values.dtype.kind in "iu":
+        return [f"{value:,}" for value in values]
+    if values.dtype.kind != "f":
+        return [short(value, 60) for value in values]
+    known = values[np.isfinite(values) & (values != 0)]
+    form = ".3g"
+    if len(known) and not (known.min() > 0 and known.min() < 1e-3 * known.max()):
+        form = f",.{np.clip(3 - np.floor(np.log10(known.abs().max())), 0, 8):.0f}f"
+    return ["" if value != value else "∞" if value == np.inf else f"{value:{form}}" for value in values]
 
 
 def _drawn(display: Any, key: str, label: str, **options: Any) -> Markup:
