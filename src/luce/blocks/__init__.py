@@ -1,5 +1,5 @@
 """Samples that are not in this process's memory: their passes are sums over blocks of rows."""
 
-from luce.blocks.samples import Samples, located
+from luce.blocks.samples import Samples, is_tensor, located, on_host
 
-__all__ = ["Samples", "located"]
+__all__ = ["Samples", "is_tensor", "located", "on_host"]

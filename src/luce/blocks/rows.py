@@ -6,7 +6,6 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,9 +64,14 @@ class FileRows(Rows):
     offset : int
         Of the first row, in bytes.
     shape, dtype
+    folder : object, optional
+        What makes the file last as long as the rows: a temporary folder.
     """
 
-    def __init__(self, path: str, offset: int, shape: tuple[int, int], dtype: Any) -> None:
+    def __init__(
+        self, path: str, offset: int, shape: tuple[int, int], dtype: Any, folder: Any = None
+    ) -> None:
+        self._folder = folder
         self.name, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self._offset, self._row = offset, shape[1] * self.dtype.itemsize
         self.grain = max(1, _NEAR // max(self._row, 1))
@@ -108,17 +112,30 @@ class ArrayRows(Rows):
 
 
 class SparseRows(Rows):
-    """CSR rows in a folder: data.npy, indices.npy and indptr.npy, the last of which is held in memory."""
+    """CSR rows in two files, data and indices; indptr (N + 1,) is held in memory.
 
-    def __init__(self, folder: str | Path, n_features: int) -> None:
-        self._parts = [_flat(Path(folder, f"{part}.npy")) for part in ("data", "indices")]
-        self._indptr = np.load(Path(folder, "indptr.npy"))
-        self.shape, self.dtype = (len(self._indptr) - 1, n_features), self._parts[0].dtype
-        self.name, self.files = str(folder), tuple(part.name for part in self._parts)
+    Parameters
+    ----------
+    data, indices : FileRows
+        Of one column each.
+    indptr : array of int64
+    n_features : int
+    base : int
+        The number of the first column in the file.
+    """
+
+    def __init__(
+        self, data: FileRows, indices: FileRows, indptr: Array, n_features: int, base: int = 0
+    ) -> None:
+        self._data, self._indices, self._indptr, self._base = data, indices, indptr, base
+        self.shape, self.dtype = (len(indptr) - 1, n_features), data.dtype
+        self.name, self.files = data.name, (data.name, indices.name)
+        entry = self.dtype.itemsize + indices.dtype.itemsize
+        self.grain = max(1, _NEAR * self.shape[0] // max(int(indptr[-1]) * entry, 1))
 
     def cuts(self, size: int) -> Array:
         """Return the rows at which to cut: as many entries in each block as its bytes allow."""
-        entries = max(1, size // (self.dtype.itemsize + self._parts[1].dtype.itemsize))
+        entries = max(1, size // (self.dtype.itemsize + self._indices.dtype.itemsize))
         steps = np.arange(entries, self._indptr[-1], entries)
         ends = np.searchsorted(self._indptr, steps, side="right") - 1
         most = np.arange(0, self.shape[0], max(1, size // 8))  # rows without entries are not free either
@@ -126,8 +143,9 @@ class SparseRows(Rows):
 
     def read(self, start: int, stop: int, buffer: Array | None = None) -> Any:
         """Return some rows as a CSR array."""
-        first, last = (int(self._indptr[i]) for i in (start, stop))
-        data, indices = (part.read(first, last)[:, 0] for part in self._parts)
+        first, last = int(self._indptr[start]), int(self._indptr[stop])
+        data, indices = self._data.read(first, last)[:, 0], self._indices.read(first, last)[:, 0]
+        indices -= self._base
         indptr = (self._indptr[start : stop + 1] - first).astype(indices.dtype)
         return sp.csr_array((data, indices, indptr), shape=(stop - start, self.shape[1]))
 
@@ -214,11 +232,3 @@ def _map_of(X: Any) -> mmap.mmap:
 def stacked(parts: list[Matrix]) -> Matrix:
     """Return matrices, dense or sparse, one below the other."""
     return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
-
-
-def _flat(path: Path) -> FileRows:
-    """Return a one-dimensional NPY file as rows of one column."""
-    mapped = np.load(path, mmap_mode="r")
-    if not mapped.size:  # an empty file cannot be mapped
-        return FileRows(str(path), 0, (0, 1), mapped.dtype)
-    return FileRows(str(path), mapped.offset, (len(mapped), 1), mapped.dtype)

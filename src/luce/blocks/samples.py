@@ -22,20 +22,29 @@ class Samples(ABC):
     def labelled(self, y: Any, weight: Any, class_weight: Any, n_threads: int | None) -> tuple[Array, Data]:
         """Return the classes, and the samples with their labels numbered and class_weight in the weights."""
 
+    def like(self, values: Array) -> Any:
+        """Return what was fitted to the samples as an array of their kind."""
+        return values
+
 
 def located(X: Any, memory: int | str | None = None) -> Any:
-    """Return X as :class:`Samples` if it is on disk and larger than `memory`, or on a Dask cluster; else X.
+    """Return X as :class:`Samples` if it is in tensors, on a cluster, or on disk and larger than `memory`.
 
     Parameters
     ----------
     X : object
-        Memory-mapped NPY files, Zarr arrays, Dask arrays and data frames are known.
+        Memory-mapped NPY files, Zarr arrays, Dask arrays and data frames, PyTorch tensors and what gives
+        them by DLPack are known. Anything else is returned as it is.
     memory : int or str, optional
         Bytes, or such as "1GiB"; by default a quarter of the memory of the machine.
     """
     if isinstance(X, Samples):
         return X
     package = type(X).__module__.partition(".")[0]
+    if is_tensor(X):
+        from luce.blocks.tensors import TensorSamples
+
+        return TensorSamples(X)
     if package == "dask":
         from luce.blocks.cluster import DaskSamples
 
@@ -52,3 +61,24 @@ def located(X: Any, memory: int | str | None = None) -> Any:
     if X.nbytes <= bound:
         return X if isinstance(X, np.memmap) else np.asarray(X)
     return DiskSamples(rows_of(X), bound)
+
+
+def is_tensor(X: Any) -> bool:
+    """Whether X is a PyTorch tensor, or gives one by DLPack and no NumPy array, as arrays on GPUs do."""
+    if type(X).__module__.partition(".")[0] == "torch":
+        return hasattr(X, "layout")
+    if not hasattr(X, "__dlpack_device__"):
+        return False
+    return not hasattr(X, "__array__") or X.__dlpack_device__()[0] != _CPU
+
+
+_CPU = 1  # DLPack's number of it
+
+
+def on_host(values: Any) -> Array:
+    """Return an array or a tensor on any device as a NumPy array."""
+    if is_tensor(values):
+        from torch import Tensor, from_dlpack
+
+        values = (values if isinstance(values, Tensor) else from_dlpack(values)).detach().cpu()
+    return np.asarray(values)

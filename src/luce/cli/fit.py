@@ -12,7 +12,7 @@ import click
 from luce.cli import options, resuming
 from luce.cli.console import Output, about, plain
 from luce.cli.outputs import check_writable, writing
-from luce.errors import MissingExtraError
+from luce.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from luce.data.dataset import Dataset, Layout
@@ -53,6 +53,12 @@ class Parts:
 @click.option("--solver", type=click.Choice(["auto", "lbfgs", "newton", "proximal", "sgd"]), default="auto")
 @click.option("--tol", type=click.FloatRange(0, min_open=True), help="Relative gap at which the fit stops.")
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Memory that the data may take, such as 2GiB; larger data are read from disk in each pass. "
+    "By default a quarter of the machine's.",
+)
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
 @click.option("--report", metavar="FILE", help="Also write a page that shows the fit, as `luce report` does.")
@@ -79,6 +85,7 @@ def fit(
     valid: str | None,
     test_size: float,
     seed: int,
+    memory: str | None,
     text: tuple[str, ...],
     onnx: str | None,
     report: str | None,
@@ -107,8 +114,9 @@ def fit(
     model and bound how far from the optimum it may be. How columns are prepared is decided by the first
     10,000 rows; rows should come in random order. Ctrl-C ends the stream, and the model is saved.
     """
+    from luce.blocks.memory import as_bytes
     from luce.cli import show
-    from luce.data import sources
+    from luce.data import large, sources
     from luce.data.columns import describe, make_pipeline
     from luce.data.labels import check_classes
     from luce.estimator import SoftmaxClassifier
@@ -127,7 +135,10 @@ def fit(
         return fit_stream(ctx, out)
     if classes is not None:
         raise click.UsageError("--classes needs --stream; otherwise the labels in DATA are the classes")
-    dataset = sources.read(data, target=target)
+    bound = as_bytes(memory)
+    dataset = large.read(data, target, bound) or sources.read(data, target=target)
+    if report is not None and isinstance(dataset, large.LargeDataset):
+        raise InputError(f"--report needs data in memory: fit first, then luce report on a part of {data}")
     for note in dataset.notes:
         out.remark(note)
     parts = _divide(dataset, valid, test_size, seed)
@@ -146,8 +157,11 @@ def fit(
     started = time.monotonic()
     try:
         with resuming.stoppable(keeper), about(data), out.collecting_warnings():
-            pipeline = make_pipeline(parts.train.X, classifier, text=list(text) or None)
-            pipeline.fit(parts.train.X, parts.train.y)
+            if isinstance(parts.train, large.LargeDataset):
+                pipeline, rows = large.fit(parts.train, classifier, bound, list(text) or None)
+            else:
+                pipeline = make_pipeline(parts.train.X, classifier, text=list(text) or None)
+                pipeline.fit(parts.train.X, parts.train.y)
             classifier = pipeline[-1]
     except KeyboardInterrupt:
         reached = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
@@ -164,7 +178,11 @@ def fit(
     held_out = None
     if parts.held_out is not None:
         with about(parts.held_out.name):
-            measured = evaluate(pipeline, parts.held_out, counts / counts.sum())
+            if isinstance(parts.held_out, large.LargeDataset):
+                scored = pipeline[-1], large.encoded(parts.held_out, rows)
+            else:
+                scored = pipeline, parts.held_out
+            measured = evaluate(*scored, counts / counts.sum())
         held_out = {"how": parts.how, "split": parts.split, "test_size": test_size, **_as_dict(measured)}
     result = {
         "command": "fit",

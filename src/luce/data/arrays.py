@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import struct
@@ -15,7 +16,7 @@ import numpy as np
 from luce.data.dataset import Dataset, Layout, listed, missing_column
 from luce.data.labels import class_labels
 from luce.data.streams import fingerprint, open_bytes, read_at_most, reading
-from luce.errors import DataFileError
+from luce.errors import DataFileError, MissingExtraError
 
 Array = np.ndarray[Any, Any]
 
@@ -95,6 +96,35 @@ def _from_archive(path: str, archive: Any, target: str | None, labels: bool) -> 
     return replace(train, held_out=test, notes=(*train.notes, note))
 
 
+def read_zarr(path: str, target: str | None, *, labels: bool) -> Dataset:
+    """Read a Zarr array, whose labels are in a file, or a group with arrays called X and y."""
+    X, y = open_zarr(path, target, labels=labels)
+    with reading(path):
+        digest = "zarr:" + hashlib.sha256(np.ascontiguousarray(X[...]).data).hexdigest()
+        return _dataset(path, X[...], y, target, digest)
+
+
+def open_zarr(path: str, target: str | None, *, labels: bool) -> tuple[Any, Any]:
+    """Return the features of a Zarr store, not loaded, and the labels."""
+    try:
+        import zarr
+    except ImportError:
+        raise MissingExtraError(f"reading {path}", "zarr") from None
+    with reading(path):
+        store = zarr.open(path, mode="r")
+    if not hasattr(store, "array_keys"):
+        return store, load_labels(path, target or labels_file(path)) if labels else None
+    names = sorted(store.array_keys())
+    x_name = next((name for name in X_NAMES if name in names), None)
+    if x_name is None:
+        raise missing_column(path, "X", names, "array")
+    y_name = target or next((name for name in Y_NAMES if name in names), None)
+    if labels and y_name not in names:
+        raise missing_column(path, target or "y", names, "array")
+    with reading(path):
+        return store[x_name], store[y_name][...] if labels else None
+
+
 def load_npy(path: str) -> Array:
     """Map a NPY file into memory; a file that holds pickled objects is refused, never opened."""
     with reading(path), warnings.catch_warnings():
@@ -154,13 +184,14 @@ def _with_labels_file(path: str, X: Any, target: str | None, labels: bool) -> Da
     """Take the labels from the file `target`, or from the one that the name of the features file suggests."""
     y, files = None, [path]
     if labels:
-        files.append(target or _labels_file(path))
-        y = _load_labels(path, files[1])
+        files.append(target or labels_file(path))
+        y = load_labels(path, files[1])
     build = _dataset if isinstance(X, np.ndarray) else sparse_dataset
     return build(path, X, y, None, fingerprint(*files))
 
 
-def _labels_file(path: str) -> str:
+def labels_file(path: str) -> str:
+    """Return the labels file that belongs to a features file by its name."""
     for candidate in _label_paths(path):
         if candidate.exists():
             return str(candidate)
@@ -170,12 +201,15 @@ def _labels_file(path: str) -> str:
     )
 
 
-def _load_labels(path: str, target: str) -> Array:
+def load_labels(path: str, target: str) -> Array:
+    """Read the labels file `target` of the features file `path`."""
     if target.endswith(".npy"):
         return load_npy(target)
+    if target.endswith(".zarr"):
+        return np.asarray(open_zarr(target, None, labels=False)[0][...])
     if "idx" in target:
         return load_idx(target)
-    raise DataFileError(f"{path}: --target {target!r} is neither a column number nor a NPY or IDX file")
+    raise DataFileError(f"{path}: --target {target!r} is neither a column number nor a NPY, Zarr or IDX file")
 
 
 def _label_paths(path: str) -> list[Path]:

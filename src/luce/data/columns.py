@@ -92,7 +92,7 @@ def make_pipeline(X: Any, classifier: Any, *, text: str | Sequence[str] | None =
         reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(dropped.items())[:5])
         raise InputError(f"no column is left to learn from ({reasons}); add some that tell the classes apart")
     return Pipeline(
-        [("table", Table(kinds, dropped)), ("encode", _encoder(frame, kinds)), ("classifier", classifier)]
+        [("table", Table(kinds, dropped)), ("encode", encoder(frame, kinds)), ("classifier", classifier)]
     )
 
 
@@ -201,7 +201,12 @@ def _sample(values: Sequence[str], size: int = 1000) -> Sequence[str]:
     return values[:: max(1, len(values) // size)]
 
 
-def _encoder(frame: pd.DataFrame, kinds: dict[str, Kind]) -> ColumnTransformer:
+def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = None) -> ColumnTransformer:
+    """Return the unfitted encoder of the columns of a table.
+
+    With `n_rows` the table is a sample of one so long, which is read as a stream: then missing numbers become
+    the mean, and words are hashed, for neither a median nor a vocabulary can be had in one pass.
+    """
     numbers = [name for name, kind in kinds.items() if kind not in ("category", "text")]
     categories = [name for name, kind in kinds.items() if kind == "category"]
     texts = [name for name, kind in kinds.items() if kind == "text"]
@@ -210,15 +215,17 @@ def _encoder(frame: pd.DataFrame, kinds: dict[str, Kind]) -> ColumnTransformer:
     dtype = np.float32 if single else np.float64
     steps: list[tuple[str, Any, str | list[str]]] = []
     if numbers:
-        strategy = "median" if len(frame) * len(numbers) <= EXACT_MEDIAN else "mean"
+        exact = n_rows is None and len(frame) * len(numbers) <= EXACT_MEDIAN
+        strategy = "median" if exact else "mean"
         impute = SimpleImputer(strategy=strategy, add_indicator=True, keep_empty_features=True)
         steps.append(
             ("number", Pipeline([("impute", impute), ("scale", StandardScaler(copy=False))]), numbers)
         )
     if categories:
-        steps.append(("category", _one_hot(len(frame), dtype), categories))
+        steps.append(("category", _one_hot(n_rows or len(frame), dtype), categories))
     for i, name in enumerate(texts):
-        steps.append(("text" if len(texts) == 1 else f"text{i + 1}", _tfidf(frame[name], dtype), name))
+        step = _tfidf(frame[name], dtype, streamed=n_rows is not None)
+        steps.append(("text" if len(texts) == 1 else f"text{i + 1}", step, name))
     return ColumnTransformer(steps)
 
 
@@ -230,7 +237,7 @@ def _one_hot(n_rows: int, dtype: type) -> OneHotEncoder:
     )
 
 
-def _tfidf(column: pd.Series, dtype: type) -> Any:
+def _tfidf(column: pd.Series, dtype: type, streamed: bool) -> Any:
     from luce.data import cells
 
     sample = _sample(cells.as_labels(column.dropna()).tolist())
@@ -238,7 +245,7 @@ def _tfidf(column: pd.Series, dtype: type) -> Any:
     tokens: dict[str, Any] = {"ngram_range": (1, 2), "dtype": dtype}
     if cells.is_unspaced(sample):  # a pair of characters is a word more often than not
         tokens["token_pattern"] = cells.WORD_OR_CHARACTER
-    if n_characters > HUGE_TEXT:
+    if streamed or n_characters > HUGE_TEXT:
         hashed = HashingVectorizer(n_features=HASHED_FEATURES, alternate_sign=False, norm=None, **tokens)
         return Pipeline([("hash", hashed), ("weight", TfidfTransformer(sublinear_tf=True))])
     rare = 1 if len(column) < 1000 else 2

@@ -35,27 +35,27 @@ def looks_like_libsvm(line: bytes) -> bool:
 
 def read(path: str, layout: Layout | None, *, labels: bool) -> Dataset:
     """Read a whole file; features beyond the layout are left out, since a model has no weight for them."""
-    parts = list(_parts(path, 100_000))
-    if not parts:
+    found = list(parts(path, 100_000))
+    if not found:
         raise DataFileError(f"{path}: is empty; lines such as '1 3:0.5 7:1' were expected")
     from scipy import sparse
 
-    one_based = layout.one_based if layout else all(lowest > 0 for _, _, lowest in parts)
-    width = layout.n_features if layout else max(X.shape[1] for X, _, _ in parts) - one_based
+    one_based = layout.one_based if layout else all(lowest > 0 for _, _, lowest in found)
+    width = layout.n_features if layout else max(X.shape[1] for X, _, _ in found) - one_based
     if not 0 < width <= MOST_FEATURES:
         raise DataFileError(f"{path}: its highest feature index makes {width:,} columns; check the indices")
-    X = sparse.vstack([_placed(X, one_based, width) for X, _, _ in parts], format="csr")
-    y = np.concatenate([y for _, y, _ in parts]) if labels else None
+    X = sparse.vstack([_placed(X, one_based, width) for X, _, _ in found], format="csr")
+    y = np.concatenate([y for _, y, _ in found]) if labels else None
     if y is not None and np.array_equal(y, np.rint(y)):
         y = y.astype(np.int64)  # the format writes classes as +1 and 1.0 alike
     digest = fingerprint(path) if path != STDIN else "stdin"
-    found = sparse_dataset(path, X, y, None, digest, one_based=one_based)
-    return replace(found, layout=layout) if layout else found
+    data = sparse_dataset(path, X, y, None, digest, one_based=one_based)
+    return replace(data, layout=layout) if layout else data
 
 
 def batches(path: str, layout: Layout, rows: int) -> Iterator[Batch]:
     """Yield sparse rows, at most `rows` at a time."""
-    for X, _, _ in _parts(path, rows):
+    for X, _, _ in parts(path, rows):
         placed = _placed(X, layout.one_based, layout.n_features)
         yield Batch(sparse_dataset(path, placed, None, None, "").X)
 
@@ -70,8 +70,8 @@ def _placed(X: Any, one_based: bool, width: int) -> Any:
     return sparse.csr_array(X)
 
 
-def _parts(path: str, rows: int) -> Iterator[tuple[Any, Any, int]]:
-    """Yield (X with columns as numbered in the file, labels, lowest index)."""
+def parts(path: str, rows: int) -> Iterator[tuple[Any, Any, int]]:
+    """Yield (X with columns as numbered in the file, labels, lowest index), at most `rows` rows at a time."""
     from sklearn.datasets import load_svmlight_file
 
     done = 0

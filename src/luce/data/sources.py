@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from luce.data import arrays, images, libsvm, tables
+from luce.data.columnar import COLUMNAR, columnar_files
 from luce.data.dataset import Batch, Dataset, Layout, listed
 from luce.data.streams import STDIN, open_bytes, reading
 from luce.errors import DataFileError
@@ -22,12 +23,8 @@ ROWS = 8192  # in a batch to predict
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".feather": "arrow",
-    ".arrow": "arrow",
+    **COLUMNAR,
     ".arrows": "arrow",
-    ".ipc": "arrow",
     ".npy": "npy",
     ".npz": "npz",
     ".svm": "libsvm",
@@ -55,8 +52,9 @@ def read(
     Parameters
     ----------
     source : str
-        A CSV or TSV file (also compressed, ``-`` for standard input), Parquet, Arrow or Feather, NPY or NPZ,
-        libsvm, IDX (a file, or a folder with MNIST's), a folder of images with a folder per class, or one of
+        A CSV or TSV file (also compressed, ``-`` for standard input), Parquet, Arrow or Feather (a file, a
+        folder or a pattern such as ``data/*.parquet``), NPY or NPZ, Zarr, libsvm, IDX (a file, or a folder
+        with MNIST's), a folder of images with a folder per class, or one of
         the built-in names digits, iris, wine and breast_cancer.
     target : str, optional
         Where the labels are: the name of a column or of an array, the number of a column of a NPY matrix, or
@@ -150,7 +148,14 @@ def format_of(source: str) -> str:
     path = Path(source)
     with reading(source):
         if path.is_dir():
-            return "idx-folder" if arrays.idx_images(source) else "images"
+            if (path / "zarr.json").exists() or (path / ".zarray").exists() or (path / ".zgroup").exists():
+                return "zarr"
+            if arrays.idx_images(source):
+                return "idx-folder"
+            files = columnar_files(source)
+            return COLUMNAR[Path(files[0]).suffix.lower()] if files else "images"
+        if any(mark in source for mark in "*?[") and (files := columnar_files(source)):
+            return SUFFIXES.get(Path(files[0]).suffix.lower(), "parquet")
         if not path.exists():
             if source in BUILT_IN:
                 return "built-in"
@@ -178,6 +183,8 @@ def _format_by_content(source: str) -> str:
 
 
 def _read_array(source: str, fmt: str, target: str | None, labels: bool) -> Dataset:
+    if fmt == "zarr":
+        return arrays.read_zarr(source, target, labels=labels)
     if fmt == "npy":
         return arrays.read_npy(source, target, labels=labels)
     if fmt == "npz":

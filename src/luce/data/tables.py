@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from luce.data.columnar import ColumnarFile
+from luce.data.columnar import ColumnarFile, ColumnarFolder, columnar_files
 from luce.data.csv_file import CsvFile
 from luce.data.dataset import Batch, Dataset, Layout, listed, missing_column
 from luce.data.labels import class_labels
 from luce.data.streams import STDIN, fingerprint, open_bytes, reading
 from luce.errors import DataFileError
 
+Opened: TypeAlias = CsvFile | ColumnarFile | ColumnarFolder
 TARGET_NAMES = ("target", "label", "class", "y")
 
 
@@ -43,7 +45,10 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
         with reading(path):
             y, said = class_labels(_plain(table[target]), path, target)
         notes += said
-    digest = file.text.fingerprint if isinstance(file, CsvFile) and path == STDIN else fingerprint(path)
+    if isinstance(file, CsvFile) and path == STDIN:
+        digest = file.text.fingerprint
+    else:
+        digest = fingerprint(*([path] if Path(path).is_file() else columnar_files(path)))
     layout = layout or Layout("table", len(features), tuple(features), types, target)
     return Dataset(X, y, layout, path, digest, tuple(notes))
 
@@ -62,15 +67,16 @@ def batches(path: str, fmt: str, layout: Layout, rows: int) -> Iterator[Batch]:
 
 
 @contextmanager
-def _opened(path: str, fmt: str) -> Iterator[CsvFile | ColumnarFile]:
+def _opened(path: str, fmt: str) -> Iterator[Opened]:
     if fmt == "csv":
         with open_bytes(path) as stream:
             yield _with_columns(CsvFile(stream, path), path)
     else:
-        yield _with_columns(ColumnarFile(path, fmt == "parquet"), path)
+        kind = ColumnarFile if Path(path).is_file() else ColumnarFolder
+        yield _with_columns(kind(path, fmt == "parquet"), path)
 
 
-def _with_columns(file: CsvFile | ColumnarFile, path: str) -> CsvFile | ColumnarFile:
+def _with_columns(file: Opened, path: str) -> Opened:
     twice = [name for name, count in Counter(file.names).items() if count > 1]
     if twice:
         raise DataFileError(

@@ -1,0 +1,226 @@
+"""Data that are larger than the memory they may take: they are read as a stream, or as rows on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from luce.blocks.cache import Cache
+from luce.blocks.disk import DiskSamples
+from luce.blocks.rows import Mapped, Rows, Subset, Unchanged, rows_of
+from luce.data import arrays, libsvm, tables
+from luce.data.columnar import ColumnarFolder, columnar_files
+from luce.data.columns import encoder, make_pipeline
+from luce.data.dataset import Dataset, Layout
+from luce.data.labels import class_labels
+from luce.data.sources import format_of
+from luce.data.statistics import Statistics
+from luce.data.tables import _find_target, _frame, _plain, _type_of
+from luce.errors import DataFileError, InputError
+
+Array = np.ndarray[Any, Any]
+_BATCH_SHARE = 32  # of the memory bound that a batch of a table may take
+_WIDTHS = {"number": 8, "bool": 1, "time": 8, "text": 64}  # bytes of a cell in memory, about
+_ENDS = 1 << 20  # bytes at each end of a file that its fingerprint reads
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table read as a stream of batches, with some of its rows in memory."""
+
+    path: str
+    fmt: str
+    layout: Layout
+    n_rows: int
+    sample: pd.DataFrame
+    batch_rows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n_rows, self.layout.n_features
+
+    def batches(self) -> Iterator[tuple[slice, pd.DataFrame]]:
+        """Yield the rows that a batch holds, and the batch."""
+        start = 0
+        for batch in tables.batches(self.path, self.fmt, self.layout, self.batch_rows):
+            yield slice(start, start + len(batch)), batch.X
+            start += len(batch)
+
+
+@dataclass(frozen=True)
+class LargeDataset(Dataset):
+    """Rows of data larger than memory: X is all of the source, `index` says which rows these are."""
+
+    index: Array | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.y)
+
+    def rows(self, index: Array) -> LargeDataset:
+        """Return the dataset of the rows at `index`."""
+        return replace(self, y=self.y[index], index=index if self.index is None else self.index[index])
+
+
+def read(source: str, target: str | None, memory: int) -> LargeDataset | None:
+    """Return data larger than `memory` bytes: X is a `Table` or `Rows`; None where the data are smaller."""
+    fmt = format_of(source)
+    if fmt in ("parquet", "arrow") and not source.endswith(".arrows"):  # a stream has no number of rows
+        return _table(source, fmt, target, memory)
+    if fmt == "libsvm" and Path(source).is_file() and os.path.getsize(source) > memory:
+        return _libsvm(source)
+    if fmt == "npy" and Path(source).is_file():
+        X = arrays.load_npy(source)
+        if X.nbytes <= memory or X.ndim != 2:
+            return None
+        return _npy(source, X, target)
+    if fmt == "zarr":
+        X, y = arrays.open_zarr(source, target, labels=True)
+        return None if X.nbytes <= memory or X.ndim != 2 else _matrix(source, rows_of(X), y, None)
+    return None
+
+
+def fit(
+    train: LargeDataset, classifier: Any, memory: int, text: list[str] | None = None
+) -> tuple[Pipeline, Rows]:
+    """Fit a pipeline to large data; return it with all the rows of their source, encoded.
+
+    A table is read three times: for its labels and a sample of its rows, for the statistics of its columns,
+    and to encode it into a temporary file, which is what the passes of the fit read.
+    """
+    index = np.arange(len(train)) if train.index is None else train.index
+    if isinstance(train.X, Table):
+        steps, rows = _encoded(train.X, index, text)
+    else:
+        if text:
+            raise InputError(f"there is no text column {text[0]!r} in a matrix")
+        steps, rows = [], train.X
+        if rows.dtype == np.uint8:
+            first = make_pipeline(rows.read(0, 1), classifier)
+            steps = [("pixels", first[0].fit(rows.read(0, 1)))]
+            rows = Mapped(rows, first[0].transform, rows.shape[1], np.float32)
+    used = rows if train.index is None else Subset(rows, index)
+    classifier.fit(DiskSamples(used, memory), train.y)
+    return Pipeline([*steps, ("classifier", classifier)]), rows
+
+
+def encoded(part: LargeDataset, rows: Rows) -> Dataset:
+    """Return some of the encoded rows that :func:`fit` gave, for the last step of its pipeline."""
+    index = np.arange(len(part)) if part.index is None else part.index
+    X = _Loading(Subset(rows, index))
+    return Dataset(X, part.y, Layout("matrix", rows.shape[1]), part.name, part.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """Rows that are read when they are asked for by their numbers."""
+
+    rows: Subset
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.shape
+
+    def __getitem__(self, index: Array) -> Any:
+        return Subset(self.rows, index).read(0, len(index))
+
+
+def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[Any], Rows]:
+    chosen = np.zeros(table.n_rows, dtype=bool)
+    chosen[train] = True
+    unchanged = Unchanged(tuple(columnar_files(table.path)))
+    planned = make_pipeline(table.sample, None, text=text)[0]
+    encode = encoder(table.sample, planned.columns, len(train))
+    found = Statistics()
+    for part, frame in table.batches():
+        if chosen[part].any():
+            found = found + Statistics.of(frame[chosen[part]], planned.columns, encode)
+    found.fit(planned, encode, table.sample)
+    cache = Cache()
+    width = 0
+    for _, frame in table.batches():
+        X = encode.transform(planned.transform(frame))
+        width = X.shape[1]
+        cache.append(X)
+    unchanged.require()
+    return [("table", planned), ("encode", encode)], cache.rows(width)
+
+
+def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDataset | None:
+    files = columnar_files(source)
+    folder = ColumnarFolder(source, fmt == "parquet")
+    target, notes = _find_target(source, folder.names, target)
+    features = tuple(name for name in folder.names if name != target)
+    types = tuple(_type_of(source, name, folder.schema.field(name).type) for name in features)
+    layout = Layout("table", len(features), features, types, target)
+    n_rows, width = folder.count_rows(), sum(_WIDTHS[kind] for kind in types) + 8
+    if n_rows * width <= memory:
+        return None
+    batch_rows = max(1, memory // _BATCH_SHARE // width)
+    every = max(1, n_rows * width * _BATCH_SHARE // memory)
+    labels, sample, start = [], [], 0
+    for batch in folder.batches({}, [*features, target], batch_rows):
+        labels.append(_plain(batch.column(target)))
+        rows = np.arange(-start % every, batch.num_rows, every)
+        if rows.size:
+            sample.append(_frame(source, batch.take(rows), list(features), types, first_row=start))
+        start += batch.num_rows
+    y, said = class_labels(np.concatenate(labels), source, target)
+    X = Table(source, fmt, layout, n_rows, pd.concat(sample, ignore_index=True), batch_rows)
+    return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said))
+
+
+def _libsvm(source: str) -> LargeDataset:
+    cache, labels, width, one_based = Cache(), [], 0, True
+    for X, y, lowest in libsvm.parts(source, 10_000):
+        cache.append(X)
+        labels.append(y)
+        width, one_based = max(width, X.shape[1]), one_based and lowest > 0
+    y, notes = class_labels(np.concatenate(labels), source, "labels")
+    rows = cache.rows(width - one_based, int(one_based))
+    layout = Layout("sparse", rows.shape[1], one_based=one_based)
+    return LargeDataset(rows, y, layout, source, _fingerprint([source]), notes)
+
+
+def _npy(source: str, X: Array, target: str | None) -> LargeDataset:
+    if target is None or not arrays.COLUMN.fullmatch(target):
+        labels = target or arrays.labels_file(source)
+        return _matrix(source, rows_of(X), arrays.load_labels(source, labels), None)
+    column = int(target)
+    if not -X.shape[1] <= column < X.shape[1]:
+        raise DataFileError(f"{source}: has {X.shape[1]} columns; --target {target} is not among them")
+    rows = rows_of(X)
+    step = max(1, len(X) // 1000)
+    y = np.concatenate([rows.read(i, min(i + step, len(X)))[:, column] for i in range(0, len(X), step)])
+    without = Mapped(rows, lambda block: np.delete(block, column, axis=1), X.shape[1] - 1, X.dtype)
+    return _matrix(source, without, y, target)
+
+
+def _matrix(source: str, rows: Rows, y: Any, target: str | None) -> LargeDataset:
+    y, notes = class_labels(np.array(y), source, target or "labels")
+    arrays.check_lengths(source, rows.shape[0], len(y))
+    files = [name for name in rows.files if os.path.isfile(name)]
+    return LargeDataset(
+        rows, y, Layout("matrix", rows.shape[1], target=target), source, _fingerprint(files), notes
+    )
+
+
+def _fingerprint(files: list[str]) -> str:
+    """Return a hash of the sizes and the ends of files: to read them whole would take as long as a pass."""
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(size.to_bytes(8, "little") + file.read(_ENDS))
+            file.seek(max(0, size - _ENDS))
+            digest.update(file.read(_ENDS))
+    return f"sha256-of-ends:{digest.hexdigest()}"
