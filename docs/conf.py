@@ -5,15 +5,19 @@ languages::
 
     # %% underflow                            the cell that ```{cell} underflow``` shows and runs
     # %% picture tags=["hide-input"]          the same, with its code folded away
+    # !luce check                             a command, run as it stands after the !
 """
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import luce
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small problems, and figures that compare forms on one core
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for `luce`
+os.environ["COLUMNS"] = "100"
 
 HERE = Path(__file__).parent
 LANGUAGE = "zh" if tags.has("zh") else "en"  # noqa: F821 - Sphinx defines tags
@@ -42,6 +46,7 @@ myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 nb_execution_mode = "cache"  # the second language finds the first one's outputs; `make docs` starts afresh
 nb_execution_cache_path = str(HERE.parent / "build" / "docs" / "cells")
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
@@ -83,7 +88,10 @@ def insert_cells(app, docname, source):
     if not names:
         return
     parts = _SECTION.split((HERE / "cells" / f"{docname}.py").read_text())[1:]
-    cells = {name: (tags, code.strip()) for name, tags, code in zip(*[iter(parts)] * 3, strict=True)}
+    cells = {
+        name: (tags, re.sub("^# !", "!", code.strip(), flags=re.MULTILINE))
+        for name, tags, code in zip(*[iter(parts)] * 3, strict=True)
+    }
     if names != list(cells):
         raise ValueError(f"{docname}: shows the cells {names}, docs/cells has {list(cells)}")
 

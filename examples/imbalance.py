@@ -39,9 +39,9 @@ def main(picture, quick=False):
         axes[0].plot(recalls, [precision_score(y, p >= t) for t in thresholds], label=name)
         order = np.array_split(np.argsort(p), 12)
         axes[1].plot([p[part].mean() for part in order], [y[part].mean() for part in order], "o-", label=name)
-    axes[0].set(xlabel="recall", ylabel="precision", title="the order of the samples hardly changes")
+    axes[0].set(xlabel="recall", ylabel="precision", title="ranking: much the same")
     axes[1].plot([0, 1], [0, 1], ":", color="gray")
-    axes[1].set(xlabel="predicted probability", ylabel="observed share", title="the probabilities do")
+    axes[1].set(xlabel="predicted probability", ylabel="observed share", title="probabilities: not at all")
     axes[1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)
