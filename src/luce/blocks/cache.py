@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,15 @@ from luce.blocks.rows import FileRows, Rows, SparseRows
 from luce.loss.inputs import Array, Matrix
 
 
+class _Folder:
+    """A temporary folder that lasts as long as this object, at most until the program ends."""
+
+    def __init__(self) -> None:
+        place = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else None)
+        self.path = Path(tempfile.mkdtemp(prefix="luce-", dir=place))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class Cache:
     """Rows written block by block to a temporary folder, which is gone when nothing uses it any more.
 
@@ -21,8 +32,7 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        place = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else None)
-        self._folder = tempfile.TemporaryDirectory(prefix="luce-", dir=place)
+        self._folder = _Folder()
         self._lengths: list[Array] = []
         self._dtypes: dict[str, Any] = {}
         self._rows = 0
@@ -43,7 +53,7 @@ class Cache:
             file.write(np.ascontiguousarray(values, dtype).data)
 
     def _path(self, name: str) -> str:
-        return str(Path(self._folder.name, name))
+        return str(self._folder.path / name)
 
     def _open(self, name: str, shape: tuple[int, int]) -> FileRows:
         return FileRows(self._path(name), 0, shape, self._dtypes[name], self._folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,8 @@ class FileRows(Rows):
         self._offset, self._row = offset, shape[1] * self.dtype.itemsize
         self.grain = max(1, _NEAR // max(self._row, 1))
         self.files = (path,)
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (open as long as the rows are used)
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
     def read(self, start: int, stop: int, buffer: Array | None = None) -> Array:
         """Return some rows."""
@@ -84,9 +86,7 @@ class FileRows(Rows):
         memory = np.empty(size, np.uint8) if buffer is None or buffer.size < size else buffer[:size]
         done = 0
         while done < size:
-            part = os.preadv(
-                self._file.fileno(), [memory[done:].data], self._offset + start * self._row + done
-            )
+            part = os.preadv(self._file, [memory[done:].data], self._offset + start * self._row + done)
             if part == 0:
                 raise DataFileError(f"{self.name}: ends before row {stop}; was it cut while it was read?")
             done += part

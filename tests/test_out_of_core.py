@@ -1,0 +1,347 @@
+"""Fits to data on disk: the same as in memory, within their memory, whatever the blocks are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from luce import SoftmaxClassifier
+from luce.blocks.cache import Cache
+from luce.blocks.disk import DiskSamples, OnDisk
+from luce.blocks.memory import as_bytes
+from luce.blocks.rows import Subset, rows_of
+from luce.errors import DataFileError, InputError
+from luce.objective import InMemory
+from luce.solvers import SGD
+
+SMALL = 20_000  # bytes of memory: blocks of 2,500 bytes
+
+
+def made(n: int = 3000, d: int = 12, c: int = 4, seed: int = 0, dtype: type = np.float64):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    y = np.argmax(X @ rng.standard_normal((d, c)) + rng.gumbel(size=(n, c)), axis=1)
+    return X.astype(dtype), y
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    def save(X: np.ndarray, name: str = "X.npy") -> np.memmap:
+        np.save(tmp_path / name, X)
+        return np.load(tmp_path / name, mmap_mode="r")
+
+    return save
+
+
+def assert_same_fit(disk: SoftmaxClassifier, memory: SoftmaxClassifier) -> None:
+    # Both follow the same path but for the order of sums: they part by rounding, which the path magnifies.
+    eps = np.finfo(memory.coef_.dtype).eps
+    scale = np.abs(memory.coef_).max()
+    np.testing.assert_allclose(disk.coef_, memory.coef_, rtol=0, atol=2000 * eps * scale)
+    assert disk.loss_ == pytest.approx(memory.loss_, rel=1e-9)
+    assert 0 < disk.gap_ <= disk.tol * disk.loss_
+    assert disk.coef_.dtype == memory.coef_.dtype
+    assert disk.classes_.tolist() == memory.classes_.tolist()
+
+
+PASSES = {
+    "value_and_gradient": 2,
+    "hessian_product": 4,
+    "divergence": 4,
+    "hessian": 2,
+    "class_curvature": 2,
+    "class_grams": 2,
+    "gram": 0,
+    "moments": 0,
+    "class_sums": 0,
+}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", PASSES)
+def test_every_pass_is_the_sum_over_blocks_of_any_size(name, weighted, sparse, tmp_path):
+    X, y = made(203, 5, 3)
+    X[50:80] = 0  # CSR rows without entries
+    y[:100] = np.minimum(y[:100], 1)  # a class that is absent in the first blocks
+    rng = np.random.default_rng(1)
+    weight = rng.random(203) * (rng.random(203) < 0.7) if weighted else None
+    if weight is not None:
+        weight[:40] = 0
+    args = [rng.standard_normal((5, 3)), rng.standard_normal(3), rng.standard_normal((5, 3)), np.zeros(3)]
+    args = args[: PASSES[name]] + ([np.full(3, 0.1)] if name == "class_grams" else [])
+    options = {"dtype": np.float64} if name == "gram" else {}
+    matrix = sp.csr_array(X) if sparse else X
+    cache = Cache()
+    cache.append(matrix[:150])
+    cache.append(matrix[150:])
+    whole = InMemory(matrix, y, 3, weight).sum(name, *args, **options)
+    for size in (1, 40, 700, 10**6):  # one byte: a row in each block
+        disk = OnDisk(cache.rows(5), y.astype(np.int8), 3, weight, 1, size)
+        for found, expected in zip(parts(disk.sum(name, *args, **options)), parts(whole), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def parts(result: object) -> tuple:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_samples_taken_from_disk_are_those_taken_from_memory(mapped):
+    X, y = made(500, 6, 3)
+    weight = np.random.default_rng(2).random(500)
+    args = np.ones((6, 3)), np.zeros(3)
+    memory = InMemory(X, y, 3, weight)
+    disk = OnDisk(rows_of(mapped(X)), y, 3, weight, 1, 2000)
+    order = np.random.default_rng(3).permutation(500)
+    for rows in (slice(None, None, 7), slice(3, 400, 2), slice(0, 0), order[:30], order[:400]):
+        few, there = disk.take(rows), memory.take(rows)
+        assert (few.n_samples, few.least_weight) == (there.n_samples, there.least_weight)
+        assert few.total_weight == pytest.approx(there.total_weight, rel=1e-14)
+        assert isinstance(few, InMemory) == (few.n_samples * 6 * 8 <= 2000)
+        for found, expected in zip(
+            few.sum("value_and_gradient", *args), there.sum("value_and_gradient", *args), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", ["few", "many classes", "l1", "weights", "sgd"])
+def test_fit_to_a_mapped_file_is_the_fit_in_memory(case, dtype, mapped):
+    X, y = made(c=30 if case == "many classes" else 4, d=20, dtype=dtype)
+    weight = None
+    options: dict = {"tol": 1e-3 if case == "sgd" else 1e-5}
+    if case == "weights":
+        weight = np.where(np.arange(len(y)) % 5 < 2, 0.0, np.arange(len(y)) % 7)
+        options["class_weight"] = "balanced"
+    elif case == "l1":
+        options |= {"l1_ratio": 0.5, "C": 0.05}
+    elif case == "sgd":
+        options["solver"] = SGD(epochs=2, batch_size=100, random_state=0)
+    memory = SoftmaxClassifier(**options).fit(X, y, weight)
+    disk = SoftmaxClassifier(memory=SMALL, **options).fit(mapped(X), y, weight)
+    if case == "sgd":  # the samples of a batch are summed in another order
+        np.testing.assert_allclose(disk.coef_, memory.coef_, rtol=0, atol=1e-4)
+    else:
+        assert_same_fit(disk, memory)
+    assert disk.n_features_in_ == 20
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda M: M[17:2900],
+        lambda M: M[:, 1:9],
+        lambda M: M[::2],
+        np.asfortranarray,
+        lambda M: M.astype(">f8"),
+        lambda M: (M * 20).astype(np.int16),
+    ],
+)
+def test_views_orders_and_types_of_a_mapped_file(view, mapped):
+    X, y = made()
+    M = view(mapped(X))
+    if not isinstance(M, np.memmap) or M.filename is None or not np.shares_memory(M, M.base):
+        M = mapped(np.array(M, order="K"), "V.npy")
+    y = y[: len(M)]
+    assert_same_fit(SoftmaxClassifier(memory=SMALL).fit(M, y), SoftmaxClassifier().fit(np.array(M), y))
+
+
+def test_zarr(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    X, y = made()
+    Z = zarr.create_array(str(tmp_path / "X.zarr"), data=X, chunks=(700, 5))
+    assert_same_fit(SoftmaxClassifier(memory=SMALL).fit(Z, y), SoftmaxClassifier().fit(X, y))
+    assert_same_fit(SoftmaxClassifier().fit(Z, y), SoftmaxClassifier().fit(X, y))  # small: loaded
+
+
+def test_two_fits_give_the_same_bits(mapped):
+    X, y = made(c=30)
+    M = mapped(X)
+    first, second = (SoftmaxClassifier(memory=SMALL, n_threads=1).fit(M, y) for _ in range(2))
+    assert first.coef_.tobytes() == second.coef_.tobytes()
+
+
+def test_bad_input_is_named(mapped, tmp_path):
+    X, y = made()
+    X[2345, 7] = np.nan
+    with pytest.raises(DataFileError, match=r"X\.npy: X\[2345, 7\] is NaN"):
+        SoftmaxClassifier(memory=SMALL).fit(mapped(X), y)
+    rows = Subset(rows_of(mapped(X)), np.arange(1, 3000, 2))
+    with pytest.raises(DataFileError, match=r"X\[2345, 7\] is NaN"):
+        SoftmaxClassifier().fit(DiskSamples(rows, SMALL), y[1::2])
+    X[2345, 7] = 0
+    with pytest.raises(ValueError, match="inconsistent"):
+        SoftmaxClassifier(memory=SMALL).fit(mapped(X), y[:-1])
+    with pytest.raises(InputError, match="one class only"):
+        SoftmaxClassifier(memory=SMALL).fit(mapped(X), np.zeros(3000))
+    with pytest.raises(InputError, match="memory = 'much'"):
+        SoftmaxClassifier(memory="much").fit(mapped(X), y)
+    with pytest.raises(InputError, match="2-D"):
+        SoftmaxClassifier(memory=SMALL).fit(mapped(X.reshape(3000, 3, 4)), y)
+
+
+@pytest.mark.parametrize("change", ["touched", "cut", "gone"])
+def test_a_file_that_changes_between_passes_is_noticed(change, mapped, tmp_path):
+    X, y = made()
+    path = tmp_path / "X.npy"
+
+    def spoil(progress):
+        if change == "touched":
+            os.utime(path, ns=(1, 1))
+        elif change == "cut":
+            os.truncate(path, 5000)
+        else:
+            path.unlink()
+
+    M = mapped(X)
+    with pytest.raises(DataFileError, match=r"X\.npy: was changed while it was in use"):
+        SoftmaxClassifier(memory=SMALL, callbacks=[spoil]).fit(M, y)
+
+
+def test_sizes():
+    assert [as_bytes(s) for s in ("1GiB", "1.5 kB", "7", 8)] == [2**30, 1500, 7, 8]
+    assert as_bytes() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+
+_MEASURED = """
+import resource, sys
+import numpy as np
+from luce import SoftmaxClassifier
+
+X, y = np.random.default_rng(0).standard_normal((2000, 256)).astype(np.float32), np.arange(2000) % 5
+SoftmaxClassifier(max_iter=30).fit(X, y)  # imports, threads and what BLAS keeps for itself
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+X, y = np.load(sys.argv[1], mmap_mode="r"), np.load(sys.argv[2])
+model = SoftmaxClassifier(memory=int(sys.argv[3]), tol=1e-3).fit(X, y)
+assert model.converged_, model.status_
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_peak_memory_stays_below_the_bound_on_data_ten_times_larger(tmp_path):
+    bound, d = 16 << 20, 256
+    n = 10 * bound // (4 * d)
+    rng = np.random.default_rng(0)
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (n, d))
+    y = np.empty(n, np.int64)
+    for start in range(0, n, 8192):
+        block = rng.standard_normal((min(8192, n - start), d), dtype=np.float32)
+        X[start : start + 8192] = block
+        y[start : start + 8192] = np.argmax(block[:, :5] + rng.gumbel(size=(len(block), 5)), axis=1)
+    del X
+    np.save(tmp_path / "y.npy", y)
+    arguments = [str(tmp_path / "X.npy"), str(tmp_path / "y.npy"), str(bound)]
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= bound
+
+
+def mixed_table(n: int = 4000) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({f"x{i}": rng.standard_normal(n) * 10.0**i + i for i in range(3)})
+    table["x1"] = table.x1.mask(rng.random(n) < 0.1)
+    names = [f"k{i}" for i in range(100)]
+    table["code"] = pd.Categorical.from_codes(rng.zipf(1.5, n).clip(1, 100) - 1, names)
+    table["kind"] = np.where(rng.random(n) < 0.05, None, rng.choice(["u", "v", "w"], n))
+    table["const"] = 3
+    score = table.x0 + table.code.cat.codes / 20 + rng.standard_normal(n)
+    table["label"] = np.where(score > 0.5, "yes", np.where(rng.random(n) < 0.5, "no", "maybe"))
+    return table
+
+
+def saved_in_parts(table: pd.DataFrame, folder: Path) -> str:
+    folder.mkdir()
+    for i in range(3):
+        table[i * 1500 : (i + 1) * 1500].to_parquet(folder / f"part{i}.parquet", row_group_size=400)
+    return str(folder)
+
+
+def test_a_table_read_as_a_stream_is_encoded_as_in_memory(tmp_path):
+    table = mixed_table()
+    folder = saved_in_parts(table, tmp_path / "parts")
+    data = large.read(folder, None, 150_000)
+    assert data is not None and len(data) == len(table)
+    train = np.flatnonzero(np.arange(len(table)) % 4 > 0)
+    pipeline, rows = large.fit(data.rows(train), SoftmaxClassifier(tol=1e-8), 150_000)
+    X = table.drop(columns="label")
+    expected = make_pipeline(X.iloc[train], SoftmaxClassifier(tol=1e-8))
+    expected["encode"].transformers[0][1]["impute"].strategy = "mean"  # a median cannot be streamed
+    expected.fit(X.iloc[train], table.label.to_numpy()[train])
+    np.testing.assert_allclose(dense(rows.read(0, len(table))), dense(expected[:-1].transform(X)), atol=1e-12)
+    assert pipeline["table"].missing_ == expected["table"].missing_
+    assert pipeline[-1].loss_ == pytest.approx(expected[-1].loss_, rel=1e-9)
+    np.testing.assert_allclose(pipeline.predict_proba(X), expected.predict_proba(X), atol=1e-5)
+    assert large.read(folder, None, 10**9) is None  # small enough to be loaded
+
+
+def dense(X: object) -> np.ndarray:
+    return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+def test_statistics_of_parts_add_up(tmp_path):
+    frame = mixed_table(500).drop(columns="label")
+    pipeline = make_pipeline(frame, None)
+    kinds, encode = pipeline["table"].columns, pipeline["encode"]
+    whole = Statistics.of(frame, kinds, encode)
+    total = Statistics()
+    for part in (frame[:0], frame[:1], frame[1:3], frame[3:]):
+        if len(part):
+            total = total + Statistics.of(part, kinds, encode)
+    assert total.rows == 500 and total.missing == Counter(whole.missing)
+    assert total.categories == whole.categories
+    for name, numbers in whole.numbers.items():
+        assert total.numbers[name].count == numbers.count
+        assert total.numbers[name].mean == pytest.approx(frame[name].mean(), rel=1e-13)
+        assert total.numbers[name].squares == pytest.approx(
+            frame[name].var(ddof=0) * numbers.count, rel=1e-11
+        )
+
+
+@pytest.mark.parametrize("fmt", ["npy", "column", "svm", "zarr", "parquet", "pattern", "arrow"])
+def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    X, y = made(1500, 8, 3)
+    table = pd.DataFrame(X, columns=[f"c{i}" for i in range(8)]).assign(label=y)
+    source = [str(tmp_path / f"X.{fmt}")]
+    if fmt == "npy":
+        np.save(source[0], X)
+        np.save(tmp_path / "y.npy", y)
+    elif fmt == "column":
+        source = [str(tmp_path / "Z.npy"), "--target", "3"]
+        np.save(source[0], np.insert(X, 3, y, axis=1))
+    elif fmt == "svm":
+        dump_svmlight_file(np.where(X > 1, X, 0), y, source[0], zero_based=False)
+    elif fmt == "zarr":
+        group = pytest.importorskip("zarr").open_group(source[0], mode="w")
+        group.create_array("X", data=X, chunks=(400, 8))
+        group.create_array("y", data=y)
+    elif fmt == "pattern":
+        saved_in_parts(table, tmp_path / "parts")
+        source = [str(tmp_path / "parts" / "*.parquet")]
+    else:
+        table.to_parquet(source[0]) if fmt == "parquet" else table.to_feather(source[0])
+    found = []
+    for memory in ("1GB", "20kB"):
+        done = CliRunner().invoke(main, ["fit", *source, "--memory", memory, "--json", "--tol", "1e-8", "-q"])
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout))
+    assert found[1]["data"]["rows"] == 1500
+    for name in ("accuracy", "log_loss"):
+        assert found[1]["held_out"][name] == pytest.approx(found[0]["held_out"][name], rel=1e-5)
+    assert found[1]["model"]["loss"] == pytest.approx(found[0]["model"]["loss"], rel=1e-8)
+
+
+def test_a_report_of_data_on_disk_is_refused(tmp_path):
+    np.save(tmp_path / "X.npy", made()[0])
+    np.save(tmp_path / "y.npy", made()[1])
+    arguments = ["fit", str(tmp_path / "X.npy"), "--memory", "10kB", "--report", str(tmp_path / "r.html")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 3 and "--report needs data in memory" in done.stderr
