@@ -13,6 +13,7 @@ from luce.solvers import Progress
 _PATIENCE = 2.0  # seconds without a word
 _INTERVAL = {True: 0.2, False: 10.0}  # seconds between lines, on a terminal or off it
 _FEWEST = 6  # gaps from which to tell how fast they fall
+_FARTHEST = 20  # how many times longer than they were watched their fall is drawn on
 
 
 class ProgressLine:
@@ -48,10 +49,11 @@ class ProgressLine:
 
     def _write(self, progress: Progress) -> None:
         left = None if progress.certified else time_left(self._gaps, self._tol)
+        certainty = "proven gap " if progress.certified else "gap ~"
         parts = (
             f"luce: iteration {progress.iteration}",
             f"loss {progress.loss:.6g}",
-            f"{'proven gap ' if progress.certified else 'gap ~'}{progress.gap:.1e}",
+            None if progress.gap == np.inf else f"{certainty}{progress.gap:.1e}",
             None if left is None else f"{_roughly(left)} left",
             f"{progress.passes:.0f} passes",
             f"{progress.seconds:.1f} s",
@@ -67,7 +69,7 @@ class ProgressLine:
 
 
 def time_left(gaps: list[tuple[float, float]], tol: float) -> float | None:
-    """Estimate the seconds until the gap is at tol, if it goes on falling as it does; None if it does not.
+    """Estimate the seconds until the gap is at tol, if it goes on falling as it does; None if it hardly does.
 
     Parameters
     ----------
@@ -91,7 +93,8 @@ def time_left(gaps: list[tuple[float, float]], tol: float) -> float | None:
     if not rate < 0:
         return None
     now = logs.mean() - rate * seconds.mean()  # where the fitted line is at the last of them
-    return max(0.0, round(float((np.log(tol) - now) / rate), 3))
+    left = max(0.0, float((np.log(tol) - now) / rate))
+    return round(left, 3) if left <= -_FARTHEST * seconds[0] else None
 
 
 def _roughly(seconds: float) -> str:
