@@ -162,6 +162,24 @@ def test_fit_reports_on_a_file_to_validate_with(folder):
     assert "75 rows of" in page.read_text() and "b.csv" in page.read_text()
 
 
+def test_a_stream_is_not_split_again(folder):
+    """What a stream held out is not what the same seed draws from the rows in memory."""
+    iris = load_iris(as_frame=True)
+    iris.data.assign(label=iris.target).sample(frac=1, random_state=0).to_csv(folder / "s.csv", index=False)
+    model = folder / "stream.luce"
+    run("fit", folder / "s.csv", "--stream", "-o", model, "--quiet")
+    page = run("report", model, folder / "s.csv", "-o", "-").stdout
+    assert "of 150 rows" in page and "all or most of them" in page
+
+
+@pytest.mark.parametrize("part", ["columns", "history", "model", "held_out"])
+def test_a_model_file_with_foreign_notes_is_refused(digits, tmp_path, part):
+    header = model_file.read_metadata(digits[0])["metadata"]
+    header[part] = [{"name": 7}] if part == "columns" else "nonsense"
+    model_file.save(luce.load(digits[0]), tmp_path / "m.luce", metadata=header)
+    assert "fit again" in run("report", tmp_path / "m.luce", "digits", "-o", "-", code=3).stderr
+
+
 def test_the_same_command_writes_the_same_page(digits, folder):
     model, _ = digits
     pages = [run("report", model, "digits", "-o", "-").stdout for _ in range(2)]

@@ -73,6 +73,8 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
     found = []
     for k, i in enumerate(wrong):
         cells, texts = _row(part, k, wordy)
+        because = [name for name, _ in reasons[k]]
+        cells.sort(key=lambda cell: not any(_is_of(name, cell[0]) for name in because))
         found.append(
             Mistake(
                 row=int(numbers[k]) + 1,
@@ -99,6 +101,10 @@ def _row(part: Any, k: int, wordy: set[str]) -> tuple[list[tuple[str, str]], lis
         said = _cell(value)
         (texts if name in wordy or len(said) > WORDY else cells).append((short(name, 40), said))
     return cells, texts
+
+
+def _is_of(feature: str, column: str) -> bool:
+    return feature == column or feature.startswith((f"{column} = ", f"{column} is missing"))
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from luce.data.dataset import Dataset, Layout
-from luce.errors import InputError
+from luce.errors import InputError, ModelFileError
 from luce.evaluation import split
 
 Array = np.ndarray[Any, Any]
@@ -66,27 +66,54 @@ def subject_of(model: Any, data: Dataset, header: dict[str, Any]) -> Subject:
         Read by the model's layout.
     header : dict
         From :func:`luce.model_file.read_metadata`.
+
+    Raises
+    ------
+    ModelFileError
+        The header holds no account of the fit as `luce fit` writes it.
     """
-    told = header.get("metadata", {})
+    told = _checked(header.get("metadata", {}))
     versions: dict[str, str] = {
         name: str(header[name]) for name in ("luce", "scikit-learn") if name in header
     }
     subject = Subject(model, data, told=told, versions=versions)
-    trained = told.get("data", {}).get("fingerprint") == data.fingerprint
-    held_out = told.get("held_out") or {}
+    trained = told["data"]["fingerprint"] == data.fingerprint
+    held_out = told["held_out"] or {}
     if data.held_out is not None:
         return replace(
             subject, data=data.held_out, unseen=True, how="the test part that the data bring along"
         )
     if not trained:
         return replace(subject, unseen=True, how="not the data that the model was fitted on")
-    if held_out.get("split") and "test_size" in held_out:
+    # what a stream held out cannot be drawn again from the data
+    if held_out.get("split") and told["model"].get("status") != "stream":
         _, rows = split(data.y, held_out["test_size"], told["model"]["seed"])
         if len(rows) == held_out["rows"]:
             return replace(
                 subject, data=data.rows(rows), unseen=True, rows=rows, how=f"held out: {held_out['how']}"
             )
-    return replace(subject, unseen=False, how="the very rows that the model was fitted on")
+    return replace(subject, unseen=False, how="the data that the model was fitted on")
+
+
+def _checked(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what `luce fit` wrote of a fit; a model file may come from anywhere, so the types are checked."""
+    try:
+        model, data, held_out = told["model"], told["data"], told["held_out"]
+        numbers = [model[name] for name in ("rows", "seed", "passes", "seconds")] + [data["rows"]]
+        numbers += told["class_counts"] + [
+            row[n] for row in told["history"] for n in ("passes", "seconds", "loss")
+        ]
+        numbers += [row["gap"] for row in told["history"] if row["gap"] is not None]
+        numbers += [held_out["rows"], held_out["test_size"]] if held_out and held_out["split"] else []
+        words = [column[name] for column in told["columns"] for name in ("name", "kind", "done")]
+        words += [data["name"], data["fingerprint"], *([held_out["how"]] if held_out else [])]
+        sound = all(isinstance(n, int | float) for n in numbers) and all(isinstance(w, str) for w in words)
+        sound &= all({"iteration", "certified"} <= set(row) for row in told["history"])
+    except (LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ModelFileError("what the model file says of its fit is not what luce fit writes; fit again")
+    return told
 
 
 def as_dataset(X: Any, y: Any, name: str, image_shape: tuple[int, ...] | None) -> Dataset:

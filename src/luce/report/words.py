@@ -68,7 +68,7 @@ def headline(m: Measures) -> str:
     errors = (1 - result.accuracy) / max(1e-12, 1 - result.baseline_accuracy)
     for limit, words in (
         (0.0, "No mistake on these rows."),
-        (0.05, "Nearly always right."),
+        (0.1, "Nearly always right."),
         (0.25, "Right most of the time."),
         (0.5, "Often right, but not to be relied on."),
         (0.8, "Better than guessing, with many mistakes."),
@@ -130,8 +130,6 @@ def fit(subject: Subject) -> str:
         proven = f"The objective is {loss:.6g}, and no weights bring it lower by more than "
         proven += f"{_scientific(gap)}{share}"
     proven += ": that is proven, not guessed from slow progress."
-    if not getattr(classifier, "converged_", True) and classifier.status_ != "finished":
-        proven += f" It ended above its tolerance ({classifier.status_})."
     return proven
 
 
@@ -141,8 +139,8 @@ def warnings(subject: Subject, m: Measures) -> list[str]:
     result = m.evaluation
     if subject.unseen is False:
         said.append(
-            "These are rows that the model was fitted on. New rows will be classified worse than the figures "
-            "say: measure on rows that were held out."
+            "These are rows that the model was fitted on, all or most of them. New rows will be classified "
+            "worse than the figures say: measure on rows that were held out."
         )
     if subject.unseen is None:
         said.append(
@@ -155,7 +153,7 @@ def warnings(subject: Subject, m: Measures) -> list[str]:
             "wrong in the accuracy, and left out of the rest."
         )
     classifier = classifier_of(subject.model)
-    if not getattr(classifier, "converged_", True) and classifier.status_ != "finished":
+    if getattr(classifier, "status_", "") in ("max_iter", "stalled", "stopped"):
         said.append(
             f"The fit ended above its tolerance ({classifier.status_}): more iterations may do better."
         )
