@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -59,6 +61,7 @@ class Parts:
     help="Memory that the data may take, such as 2GiB; larger data are read from disk in each pass. "
     "By default a quarter of the machine's.",
 )
+@click.option("--device", metavar="NAME", help="Fit on a device of PyTorch's, such as cuda.")
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
 @click.option("--report", metavar="FILE", help="Also write a page that shows the fit, as `luce report` does.")
@@ -166,9 +169,11 @@ def fit(
     except KeyboardInterrupt:
         reached = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
         for progress in latest:
-            reached += (
-                f", {progress.passes:.0f} passes, loss {progress.loss:.6g}, estimated gap {progress.gap:.2g}"
-            )
+            reached += f", {progress.passes:.0f} passes, loss {progress.loss:.6g}"
+            if math.isfinite(progress.gap):
+                reached += f", estimated gap {progress.gap:.2g}"
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the line of progress is still open
         kept = keeper is not None and keeper.path.exists()
         left = f"the same command with --resume goes on from {checkpoint}" if kept else "nothing was written"
         raise KeyboardInterrupt(f"{reached}; {left}") from None
