@@ -56,7 +56,7 @@ _KNOWN = {
     for name in names.split()
 }
 # Callbacks and routing serve fitting only; a cache folder would be read as pickles; the last is an address.
-_LEFT_OUT = frozenset({"callbacks", "memory", "_metadata_request", "_stop_words_id"})
+_LEFT_OUT = frozenset({"callbacks", "device", "memory", "_metadata_request", "_stop_words_id"})
 _FLOATS = ("float16", "float32", "float64")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _NUMPY_TYPES = frozenset(("bool", *_INTEGERS, *_FLOATS))

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from luce.blocks import Samples, located
+from luce.blocks import Samples, in_tensors, located
 from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix, as_weights
 from luce.objective import InMemory, Objective
@@ -60,6 +60,9 @@ class SoftmaxClassifier(Predictions):
     memory : int or str, optional
         Bytes, or such as "1GiB", that a fit to data on disk may use; smaller data are held in memory whole.
         By default a quarter of the machine's.
+    device : str, optional
+        A device of PyTorch's, such as "cuda", to which X is sent for the fit: dense, and small enough for it.
+        A tensor as X needs none: it is fitted where it is.
     callbacks : sequence of callables
         Each is called with a :class:`luce.solvers.Progress` after every iteration; True ends the fit. For
         logs, checkpoints and early stopping see :mod:`luce.callbacks`.
@@ -115,6 +118,7 @@ class SoftmaxClassifier(Predictions):
         random_state: Any = None,
         n_threads: int | None = None,
         memory: int | str | None = None,
+        device: str | None = None,
         callbacks: Any = (),
         verbose: int = 0,
     ) -> None:
@@ -129,6 +133,7 @@ class SoftmaxClassifier(Predictions):
         self.random_state = random_state
         self.n_threads = n_threads
         self.memory = memory
+        self.device = device
         self.callbacks = callbacks
         self.verbose = verbose
 
@@ -136,10 +141,13 @@ class SoftmaxClassifier(Predictions):
         """Fit to samples X (N, D), dense or sparse, with labels y (N,) and optional weights (N,).
 
         X may also be a memory-mapped or Zarr array larger than memory, which is read block by block, or a
-        Dask array or data frame, which stays on its workers.
+        Dask array or data frame, which stays on its workers; or a PyTorch tensor, or a GPU's array that gives
+        one by DLPack: the passes run on its device, and coef_, intercept_ and predictions are tensors there.
         """
         check_parameters(self.get_params(deep=False))
         X, y = self._labelled(located(X, self.memory), y, reset=True)
+        if self.device is not None:
+            X = self._sent(X)
         self._stream: dict[str, Any] | None = None
         problem = Problem.of(
             X,
@@ -162,6 +170,8 @@ class SoftmaxClassifier(Predictions):
             callbacks=with_progress(self.callbacks, self.verbose, self.tol),
         )
         self._keep(problem, solution)
+        if isinstance(X, Samples):
+            self.coef_, self.intercept_ = X.like(self.coef_), X.like(self.intercept_)
         if not self.converged_ or solution.status == "separable":
             self._warn(solution)
         return self
@@ -228,6 +238,14 @@ class SoftmaxClassifier(Predictions):
         self._stream = {**state.memory, "theta": state.theta, "calls": calls}
         return self
 
+    def _sent(self, X: Matrix) -> Samples:
+        if not isinstance(X, np.ndarray):
+            raise InputError(
+                f"device = {self.device!r} needs X as a dense array in memory, and X is a "
+                f"{type(X).__name__}: leave device out"
+            )
+        return in_tensors(X, self.device)
+
     def _start(self, problem: Problem) -> Array:
         if not (self.warm_start and hasattr(self, "coef_")):
             return np.zeros(problem.base.shape)
@@ -283,6 +301,7 @@ def check_parameters(values: dict[str, Any]) -> None:
             lambda v: isinstance(v, Iterable) and all(callable(f) for f in v),
             "a sequence of callables",
         ),
+        "device": (lambda v: v is None or isinstance(v, str), "the name of a device, such as 'cuda'"),
         "solver": (
             lambda v: v in _SOLVERS if isinstance(v, str) else hasattr(v, "init") and hasattr(v, "step"),
             f"one of {', '.join(_SOLVERS)}, or an object from luce.solvers",

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from luce.blocks import Samples
+from luce.blocks import Samples, is_tensor, on_host
 from luce.loss.inputs import Array, Matrix, require_finite
 from luce.problem import Problem
 from luce.solvers import Solution
@@ -26,26 +26,44 @@ class Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     coef_: Array
     intercept_: Array
 
-    def decision_function(self, X: Matrix) -> Array:
-        """Return the scores: (N, C), or for two classes (N,), positive for the second class."""
+    def decision_function(self, X: Matrix) -> Any:
+        """Return the scores: (N, C), or for two classes (N,), positive for the second class.
+
+        Here and below, a tensor as X gives tensors.
+        """
         check_is_fitted(self)
+        if is_tensor(X):
+            from luce.blocks import tensors
+
+            return tensors.decision_function(self.coef_, self.intercept_, X)
         X = validate_data(self, X, reset=False, **_ACCEPTED)
         require_finite(X)
-        scores = np.asarray(X @ self.coef_.T) + self.intercept_
+        scores = np.asarray(X @ on_host(self.coef_).T) + on_host(self.intercept_)
         return scores.ravel() if scores.shape[1] == 1 else scores
 
-    def predict(self, X: Matrix) -> Array:
+    def predict(self, X: Matrix) -> Any:
         """Return the most probable class of each sample, (N,)."""
+        if is_tensor(X):
+            from luce.blocks import tensors
+
+            check_is_fitted(self)
+            return tensors.predict(self.coef_, self.intercept_, self.classes_, X)
         scores = self.decision_function(X)
         best = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def predict_proba(self, X: Matrix) -> Array:
+    def predict_proba(self, X: Matrix) -> Any:
         """Return the probabilities of the classes, (N, C), ordered as classes_."""
+        if is_tensor(X):
+            return self.predict_log_proba(X).exp()
         return np.asarray(softmax(self._scores_of_all(X), axis=1))
 
-    def predict_log_proba(self, X: Matrix) -> Array:
+    def predict_log_proba(self, X: Matrix) -> Any:
         """Return the logarithms of the probabilities, (N, C): exact where a probability underflows to 0."""
+        if is_tensor(X):
+            from luce.blocks import tensors
+
+            return tensors.log_probabilities(self.decision_function(X))
         scores = self._scores_of_all(X)
         rows, best = np.arange(len(scores)), scores.argmax(axis=1)
         scores = scores - scores[rows, best][:, None]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from luce.blocks import Samples
+from luce.blocks import Samples, on_host
 from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix
 from luce.numbering import number
@@ -75,6 +75,7 @@ class Problem:
 
     def theta(self, coef: Array, intercept: Array) -> Array:
         """Return the theta of coefficients (C, D), or (1, D) for two classes, and intercepts."""
+        coef, intercept = on_host(coef), on_host(intercept)
         if len(self.classes) == 2:
             coef, intercept = np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
         theta = np.empty(self.base.shape)

@@ -1,5 +1,5 @@
 """Samples that are not in this process's memory: their passes are sums over blocks of rows."""
 
-from luce.blocks.samples import Samples, is_tensor, located, on_host
+from luce.blocks.samples import Samples, in_tensors, is_tensor, located, on_host
 
-__all__ = ["Samples", "is_tensor", "located", "on_host"]
+__all__ = ["Samples", "in_tensors", "is_tensor", "located", "on_host"]

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from luce.errors import InputError
+from luce.errors import InputError, MissingExtraError
 from luce.loss.inputs import Array
 from luce.objective import Data
+
+_CPU = 1  # DLPack's number of it
 
 
 class Samples(ABC):
@@ -42,9 +44,7 @@ def located(X: Any, memory: int | str | None = None) -> Any:
         return X
     package = type(X).__module__.partition(".")[0]
     if is_tensor(X):
-        from luce.blocks.tensors import TensorSamples
-
-        return TensorSamples(X)
+        return in_tensors(X)
     if package == "dask":
         from luce.blocks.cluster import DaskSamples
 
@@ -63,6 +63,17 @@ def located(X: Any, memory: int | str | None = None) -> Any:
     return DiskSamples(rows_of(X), bound)
 
 
+def in_tensors(X: Any, device: str | None = None) -> Samples:
+    """Return a tensor as samples, or with a device a dense NumPy array, which is sent there."""
+    try:
+        from luce.blocks.tensors import TensorSamples
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("a fit on a GPU", "torch") from error
+    return TensorSamples(X, device)
+
+
 def is_tensor(X: Any) -> bool:
     """Whether X is a PyTorch tensor, or gives one by DLPack and no NumPy array, as arrays on GPUs do."""
     if type(X).__module__.partition(".")[0] == "torch":
@@ -72,13 +83,11 @@ def is_tensor(X: Any) -> bool:
     return not hasattr(X, "__array__") or X.__dlpack_device__()[0] != _CPU
 
 
-_CPU = 1  # DLPack's number of it
-
-
 def on_host(values: Any) -> Array:
     """Return an array or a tensor on any device as a NumPy array."""
     if is_tensor(values):
-        from torch import Tensor, from_dlpack
+        from torch import Tensor
+        from torch.utils.dlpack import from_dlpack
 
         values = (values if isinstance(values, Tensor) else from_dlpack(values)).detach().cpu()
     return np.asarray(values)

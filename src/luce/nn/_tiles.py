@@ -212,7 +212,7 @@ def _hits(target: Tensor, lo: int, hi: int) -> tuple[Tensor, Tensor] | None:
 
 
 def _exp_(z: Tensor) -> Tensor:
-    """Exp in place, but 0 below 4e-31 (float32): subnormal numbers, which count for nothing, slow products down."""
+    """Exp in place, but 0 below 4e-31 (float32), as subnormal numbers count for nothing and slow products."""
     lowest = 0.8 * math.log(torch.finfo(z.dtype).tiny)
     return torch.threshold_(z, lowest, -math.inf).exp_()
 

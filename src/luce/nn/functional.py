@@ -18,8 +18,8 @@ __all__ = ["linear_cross_entropy", "linear_scores"]
 
 Reduction = Literal["mean", "sum", "none"]
 
-# Up to so many scores on the CPU, PyTorch's own two functions are called: below, they are faster than tiles.
-# Where tiles would compute all scores twice, that is so for as long as PyTorch's three N x C arrays fit in one.
+# Up to so many scores on the CPU, PyTorch's own two functions are called: there they are faster than tiles;
+# where tiles would compute all scores twice, for as long as PyTorch's three N x C arrays fit in one tile.
 WHOLE, WHOLE_IF_TWICE = 1 << 20, _tiles.TILE // 3
 
 
@@ -105,13 +105,13 @@ def linear_cross_entropy(
     autocast = torch.is_autocast_enabled(device)
     if autocast and product != torch.float64:
         product = torch.get_autocast_dtype(device)
-    plain = margin is softcap is logit_bias is None and not (z_loss or autocast)
+    plain = margin is None and softcap is None and logit_bias is None and not (z_loss or autocast)
     if plain and _better_whole(input, weight, target, bias, class_weight, ignore_index, reduction):
         z = linear(input.reshape(-1, input.shape[-1]), weight, bias)
-        loss = cross_entropy(
+        whole = cross_entropy(
             z, target.reshape(-1), class_weight, label_smoothing=label_smoothing, reduction=reduction
         )
-        return loss if reduction != "none" else loss.reshape(input.shape[:-1])
+        return whole if reduction != "none" else whole.reshape(input.shape[:-1])
     with torch.autocast(device, enabled=False):
         n_classes, dtype = len(weight), accumulator(torch.promote_types(input.dtype, weight.dtype))
         x = input.reshape(-1, input.shape[-1])
