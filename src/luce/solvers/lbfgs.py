@@ -49,7 +49,7 @@ class LBFGS:
         weights = objective.weights(state.theta)
         gradient = state.memory["gradient"].copy()
         objective.weights(gradient)[...] += more * weights
-        memory = {**state.memory, "gradient": gradient, "reg": objective.reg, "count": 0}
+        memory = {**state.memory, "gradient": gradient, "reg": objective.reg}
         memory["pairs"] = _under(objective, state.memory["pairs"], more, state.value)
         value = state.value + 0.5 * more * float(np.vdot(weights, weights))
         if theta is not None:
@@ -60,7 +60,7 @@ class LBFGS:
             point = Point(state.theta, value, gradient)
         state = State(point.theta, point.value, memory=memory)
         if memory["blocks"]:
-            memory["due"] = max(10.0, Blocks.cost(objective))
+            memory["due"] = min(memory["due"], memory["count"] + max(10.0, Blocks.cost(objective)))
             state.inverse = _inverse(memory)
         else:
             _refresh(objective, state)
