@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 import luce
 from luce import model_file
 from luce.cli import main
+from luce.data.columns import make_pipeline
 from luce.errors import InputError
 from luce.report import write
 from luce.report.figures import table_of
@@ -226,6 +227,22 @@ def test_write_takes_sparse_rows_and_float_images(tmp_path):
     assert "No mistake on these rows." in page.text
     write(model, sparse.csr_array(X), y, tmp_path / "sparse.html", unseen=True)
     assert "weight of one standard deviation" in (tmp_path / "sparse.html").read_text()
+
+
+def test_write_takes_tables_with_every_kind_of_missing_cell(tmp_path):
+    n = 60
+    label = np.arange(n) % 2
+    table = pd.DataFrame(
+        {
+            "count": pd.array([None if i % 7 == 0 else i % 5 for i in range(n)], dtype="Int64"),
+            "day": pd.to_datetime(["2024-01-01", None, "2024-02-01"] * 20),
+            "name": pd.Series(["x", None, "y", "z"] * 15, dtype="string"),
+        }
+    )
+    model = make_pipeline(table, luce.SoftmaxClassifier()).fit(table, label)
+    write(model, table, 1 - label, tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text())
+    assert page.tags.count("article") and "missing" in page.text and "Not shown to be better" in page.text
 
 
 def test_write_refuses_what_does_not_fit(tmp_path):

@@ -13,7 +13,6 @@ from luce.plot._models import classifier_of, feature_names, prepared
 from luce.report.measures import Measures
 from luce.report.subject import Subject
 from luce.report.svg import png
-from luce.report.words import columns
 
 Array = np.ndarray[Any, Any]
 MOST = 12
@@ -64,12 +63,10 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
     numbers = wrong if subject.rows is None else subject.rows[wrong]
     names = subject.model.classes_
     is_images = part.layout.kind == "images"
-    reasons = (
-        [[] for _ in wrong]
-        if is_images
-        else _reasons(subject.model, part.X, m.truth[wrong], m.predicted[wrong])
-    )
-    wordy = {c["name"] for c in columns(subject) if c["kind"] == "text"}
+    reasons: list[list[tuple[str, float]]] = [[] for _ in wrong]
+    if not is_images:
+        reasons = _reasons(subject.model, part.X, m.truth[wrong], m.predicted[wrong])
+    wordy = {c["name"] for c in subject.columns if c["kind"] == "text"}
     found = []
     for k, i in enumerate(wrong):
         cells, texts = _row(part, k, wordy)
@@ -108,7 +105,9 @@ def _is_of(feature: str, column: str) -> bool:
 
 
 def _cell(value: Any) -> str:
-    if value is None or value != value:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return "missing"
     if isinstance(value, float):
         return f"{value:.6g}"

@@ -62,7 +62,7 @@ def page(subject: Subject) -> str:
         fit=words.fit(subject),
         convergence=figures.convergence(subject),
         path=figures.path(subject),
-        columns=words.columns(subject),
+        columns=subject.columns,
         balance=_balance(m),
         facts=_facts(subject),
         command=str(subject.told.get("again", "")),

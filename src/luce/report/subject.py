@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from luce.data.columns import describe
 from luce.data.dataset import Dataset, Layout
 from luce.errors import InputError, ModelFileError
 from luce.evaluation import split
@@ -53,6 +54,24 @@ class Subject:
         source = str(self.told.get("data", {}).get("name", self.data.name))
         return PurePath(source).name or source
 
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """What is done to each column: name, kind, done, and missing cells of the fit where known."""
+        steps = getattr(self.model, "steps", None)
+        prepares = steps is not None and hasattr(steps[0][1], "dropped")
+        layout = self.data.layout
+        if "columns" in self.told:
+            described = self.told["columns"]
+        elif prepares:
+            described = [dict(zip(("name", "kind", "done"), d, strict=True)) for d in describe(self.model)]
+        elif layout.kind == "table":
+            types = zip(layout.features, self.data.X.dtypes, strict=True)
+            described = [{"name": name, "kind": str(kind), "done": ""} for name, kind in types]
+        else:
+            described = [{"name": f"{layout.n_features:,} features", "kind": layout.kind, "done": ""}]
+        missing = steps[0][1].missing_ if steps is not None and prepares else {}
+        return [{**column, "missing": missing.get(column["name"])} for column in described]
+
 
 def subject_of(model: Any, data: Dataset, header: dict[str, Any]) -> Subject:
     """Return what to report of a model file and the data that the user named.
@@ -96,7 +115,7 @@ def subject_of(model: Any, data: Dataset, header: dict[str, Any]) -> Subject:
 
 
 def _checked(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what `luce fit` wrote of a fit; a model file may come from anywhere, so the types are checked."""
+    """Return what `luce fit` wrote of a fit, its types checked: a model file may come from anywhere."""
     try:
         model, data, held_out = told["model"], told["data"], told["held_out"]
         numbers = [model[name] for name in ("rows", "seed", "passes", "seconds")] + [data["rows"]]

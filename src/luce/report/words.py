@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from luce.plot._canvas import short
@@ -11,52 +9,25 @@ from luce.plot._models import classifier_of
 from luce.report.measures import Measures
 from luce.report.subject import Subject
 
-KINDS = {"images": "images", "table": "table", "matrix": "matrix", "sparse": "sparse matrix"}
-
 
 def task(subject: Subject) -> str:
     """Say in one line what the model does."""
     layout, classes = subject.data.layout, subject.model.classes_
+    thing = "an image" if layout.kind == "images" else "a row"
     target = subject.told.get("data", {}).get("target")
-    names = [f"“{short(c)}”" for c in classes]
-    if len(names) <= 4:
-        which = ", ".join(names[:-1]) + " or " + names[-1]
-        what = (
-            f"Says whether a row is {which}"
-            if layout.kind != "images"
-            else f"Says whether an image is {which}"
-        )
+    if len(classes) <= 4:
+        names = [f"“{short(c)}”" for c in classes]
+        what = f"Says whether {thing} is {', '.join(names[:-1])} or {names[-1]}"
     else:
-        what = f"Tells {len(names):,} classes apart"
-    if target and len(names) > 4:
-        what = f"Tells {len(names):,} classes of “{short(target)}” apart"
+        what = f"Tells {len(classes):,} classes{f' of “{short(target)}”' if target else ''} apart"
     if layout.kind == "images" and layout.image_shape:
         height, width, *channels = layout.image_shape
         colour = "colour" if channels else "grey"
         return f"{what}, from {colour} images of {width} × {height} pixels."
+    n, unit = layout.n_features, "feature"
     if layout.kind == "table":
-        n = sum(c["kind"] != "dropped" for c in columns(subject))
-        return f"{what}, from {n:,} {_plural(n, 'column')}."
-    return f"{what}, from {layout.n_features:,} {_plural(layout.n_features, 'feature')}."
-
-
-def columns(subject: Subject) -> list[dict[str, Any]]:
-    """Return what is done to each column: name, kind, done, and missing cells of the fit where known."""
-    if "columns" in subject.told:
-        described = subject.told["columns"]
-    elif hasattr(subject.model, "steps") and hasattr(subject.model[0], "dropped"):
-        from luce.data.columns import describe
-
-        described = [
-            dict(zip(("name", "kind", "done"), line, strict=True)) for line in describe(subject.model)
-        ]
-    elif subject.data.layout.kind == "table":
-        described = [{"name": n, "kind": "number", "done": ""} for n in subject.data.layout.features]
-    else:
-        kind = KINDS[subject.data.layout.kind]
-        described = [{"name": f"{subject.data.layout.n_features:,} features", "kind": kind, "done": ""}]
-    missing = getattr(subject.model[0], "missing_", {}) if hasattr(subject.model, "steps") else {}
-    return [{**column, "missing": missing.get(column["name"])} for column in described]
+        n, unit = sum(c["kind"] != "dropped" for c in subject.columns), "column"
+    return f"{what}, from {n:,} {_plural(n, unit)}."
 
 
 def headline(m: Measures) -> str:
@@ -64,7 +35,7 @@ def headline(m: Measures) -> str:
     low, _ = m.interval
     result = m.evaluation
     if low <= result.baseline_accuracy:
-        return "No better than one answer for all."
+        return "Not shown to be better than one answer for all."
     errors = (1 - result.accuracy) / max(1e-12, 1 - result.baseline_accuracy)
     for limit, words in (
         (0.0, "No mistake on these rows."),
