@@ -190,6 +190,16 @@ def test_a_folder_that_is_none_is_named(tmp_path):
         fitted(Checkpoint(tmp_path / "file"))
 
 
+def test_only_its_own_half_written_files_are_removed(tmp_path):
+    (tmp_path / ".luce-model.luce-0123456789abcdef.part").touch()  # another process may be writing it
+    (tmp_path / ".luce-checkpoint.safetensors-0123456789abcdef.part").touch()
+    fitted(Checkpoint(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [
+        ".luce-model.luce-0123456789abcdef.part",
+        "checkpoint.safetensors",
+    ]
+
+
 def test_a_path_is_no_one_fit(tmp_path):
     with pytest.raises(InputError, match="a checkpoint holds one fit, and a path has many"):
         softmax_path(X, Y, [0.1, 1.0], callbacks=[Checkpoint(tmp_path)])

@@ -117,7 +117,7 @@ class Checkpoint(Keeper):
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".luce-*.part"):  # of a process that was killed while it wrote
+            for part in folder.glob(f".luce-{FILE}-*.part"):  # of a process that was killed while it wrote
                 part.unlink()
             if not self.path.exists():
                 return None

@@ -13,9 +13,9 @@ from typing import BinaryIO
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when the block ends well.
 
-    The bytes go to a temporary name in the same folder, are flushed to the disk, and are renamed; after an
-    error or Ctrl-C the folder, and a file that stood at `path` before, are as they were. What is no plain
-    file (a pipe, ``/dev/stdout``) is written to directly.
+    The bytes go to a temporary name in the same folder, ``.luce-NAME-*.part``, are flushed to the disk, and
+    are renamed; after an error or Ctrl-C the folder, and a file that stood at `path` before, are as they were.
+    What is no plain file (a pipe, ``/dev/stdout``) is written to directly.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with open(target, "wb") as file:
             yield file
         return
-    temporary = os.path.join(os.path.dirname(target), f".luce-{secrets.token_hex(8)}.part")
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".luce-{name[:40]}-{secrets.token_hex(8)}.part")
     try:
         with open(temporary, "xb") as file:
             yield file
