@@ -54,6 +54,9 @@ nb_code_prompt_show = {"en": "The code of this picture", "zh": "看画图代码"
 nb_code_prompt_hide = nb_code_prompt_show
 
 autodoc_member_order = "bysource"
+autodoc_default_options = {
+    "exclude-members": "get_metadata_routing, set_fit_request, set_partial_fit_request, set_score_request, ece"
+}
 autodoc_typehints = "none"  # the docstrings say the types, with shapes
 napoleon_google_docstring = False
 napoleon_use_rtype = False
@@ -107,6 +110,16 @@ def join_lines(app, docname, source):
     source[0] = _BREAK.sub("", source[0])
 
 
+def escape_prose(app, what, name, obj, options, lines):
+    """Make reStructuredText of plain prose: ``coef_`` is no link there, and ``|x|`` no substitution."""
+    for i, line in enumerate(lines):
+        if re.match(r"\s*(>>>|\.\.\. )|[\w, ]+( : .*)?$", line):
+            continue  # code, or the names that head an entry
+        parts = re.split("(``.*?``|:\\w+:`.*?`|`.*?`)", line)
+        parts[::2] = [re.sub(r"(?<!\w)(\w+_)(?!\w)", r"``\1``", part.replace("|", r"\|")) for part in parts[::2]]
+        lines[i] = "".join(parts)
+
+
 def link_other_language(app, pagename, templatename, context, doctree):
     """Begin every page with a link to itself in the other language."""
     if "body" not in context:
@@ -121,4 +134,5 @@ def setup(app):
     """Connect the hooks."""
     app.connect("source-read", join_lines)
     app.connect("source-read", insert_cells)
+    app.connect("autodoc-process-docstring", escape_prose, priority=400)  # before napoleon, at 500
     app.connect("html-page-context", link_other_language)
