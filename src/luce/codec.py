@@ -94,6 +94,7 @@ def decode(tree: Any, arrays: list[Array]) -> Any:
         LookupError,
         MemoryError,
         RecursionError,
+        SyntaxError,  # of np.dtype(",f8")
         TypeError,
         ValueError,
     ) as error:
