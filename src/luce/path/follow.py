@@ -122,3 +122,8 @@ class _Resumed:
         """Return the state one iteration on."""
         self.state = self.solver.step(objective, state)
         return self.state
+
+    def move(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at another point, or the same state if that point is no better."""
+        self.state = self.solver.move(objective, state, theta)
+        return self.state

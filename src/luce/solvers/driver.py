@@ -65,7 +65,7 @@ class Movable(Protocol):
     """A solver that can make use of a step that was found by other means."""
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
-        """Return the state at another point."""
+        """Return the state at another point, or the same state if that point is no better."""
 
 
 @runtime_checkable
@@ -242,8 +242,7 @@ def _minimize(
                 slack /= 2
                 last, hoped = certificate, state.gap
                 if certificate.direction is not None and isinstance(solver, Movable):
-                    beyond = solver.move(objective, state, state.theta + certificate.direction)
-                    state = beyond if beyond.value < state.value else state
+                    state = solver.move(objective, state, state.theta + certificate.direction)
         if _separates(objective, state, tol):
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:

@@ -94,8 +94,10 @@ class LBFGS:
         return state
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
-        """Return the state at another point, having learnt from the way there."""
+        """Return the state at another point, having learnt from the way, or the same if it is no better."""
         point = Point(theta, *objective.value_and_gradient(theta))
+        if not point.value < state.value:
+            return state
         memory = {**state.memory, "pairs": list(state.memory["pairs"]), "gradient": point.gradient}
         self._learn(objective, memory, theta - state.theta, point.gradient - state.memory["gradient"])
         moved = State(theta, point.value, memory=memory)
