@@ -13,8 +13,8 @@ from typing import BinaryIO
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when the block ends well.
 
-    The bytes go to a temporary name in the same folder, ``.luce-NAME-*.part``, are flushed to the disk, and
-    are renamed; after an error or Ctrl-C the folder, and a file that stood at `path` before, are as they were.
+    The bytes go to a temporary name in the same folder, ``.luce-NAME-*.part``, are flushed to the disk
+    and renamed; after an error or Ctrl-C the folder, and a file that stood at `path` before, are unchanged.
     What is no plain file (a pipe, ``/dev/stdout``) is written to directly.
 
     Raises
