@@ -151,8 +151,11 @@ class DaskSamples(Samples):
 
     def _homes(self, keys: list[Any]) -> list[str]:
         """Return a worker for each block: where it lies, or neighbours together where it lies nowhere yet."""
+        from distributed import futures_of
+
         workers = sorted(self._client.nthreads())
-        held = self._client.who_has()
+        placed = futures_of(self._X)  # by the user, who called persist
+        held = self._client.who_has(placed) if placed else {}
         spread = [workers[k * len(workers) // len(keys)] for k in range(len(keys))]
         return [
             min(there) if (there := held.get(key, ())) else other

@@ -62,6 +62,12 @@ class Parts:
     "By default a quarter of the machine's.",
 )
 @click.option("--device", metavar="NAME", help="Fit on a device of PyTorch's, such as cuda.")
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Fit on the workers of the Dask scheduler at this address (tcp://...), or local: DATA are Parquet "
+    "files, a folder or a pattern, that the workers can read.",
+)
 @click.option("--text", multiple=True, metavar="COL", help="Treat a column as text; may be repeated.")
 @click.option("--onnx", metavar="FILE", help="Also export the whole pipeline to ONNX.")
 @click.option("--report", metavar="FILE", help="Also write a page that shows the fit, as `luce report` does.")
@@ -89,6 +95,7 @@ def fit(
     test_size: float,
     seed: int,
     memory: str | None,
+    cluster: str | None,
     text: tuple[str, ...],
     onnx: str | None,
     report: str | None,
@@ -119,11 +126,11 @@ def fit(
     """
     from luce.blocks.memory import as_bytes
     from luce.cli import show
-    from luce.data import large, sources
+    from luce.data import large, sources, spread
     from luce.data.columns import describe, make_pipeline
     from luce.data.labels import check_classes
     from luce.estimator import SoftmaxClassifier
-    from luce.evaluation import evaluate
+    from luce.evaluation import evaluate, measure
 
     out = Output(quiet, as_json)
     check_writable(output)
@@ -139,7 +146,11 @@ def fit(
     if classes is not None:
         raise click.UsageError("--classes needs --stream; otherwise the labels in DATA are the classes")
     bound = as_bytes(memory)
-    dataset = large.read(data, target, bound) or sources.read(data, target=target)
+    dataset: Dataset
+    if cluster is not None:
+        dataset = spread.read(data, target, ctx.with_resource(spread.connected(cluster)))
+    else:
+        dataset = large.read(data, target, bound) or sources.read(data, target=target)
     if report is not None and isinstance(dataset, large.LargeDataset):
         raise InputError(f"--report needs data in memory: fit first, then luce report on a part of {data}")
     for note in dataset.notes:
@@ -160,11 +171,13 @@ def fit(
     started = time.monotonic()
     try:
         with resuming.stoppable(keeper), about(data), out.collecting_warnings():
-            if isinstance(parts.train, large.LargeDataset):
-                pipeline, rows = large.fit(parts.train, classifier, bound, list(text) or None)
-            else:
+            if not isinstance(parts.train, large.LargeDataset):
                 pipeline = make_pipeline(parts.train.X, classifier, text=list(text) or None)
                 pipeline.fit(parts.train.X, parts.train.y)
+            elif cluster is not None:
+                pipeline = spread.fit(parts.train, classifier, list(text) or None)
+            else:
+                pipeline, rows = large.fit(parts.train, classifier, bound, list(text) or None)
             classifier = pipeline[-1]
     except KeyboardInterrupt:
         reached = f"after {show.seconds(time.monotonic() - started)} of fitting {len(parts.train):,} rows"
@@ -183,11 +196,14 @@ def fit(
     held_out = None
     if parts.held_out is not None:
         with about(parts.held_out.name):
-            if isinstance(parts.held_out, large.LargeDataset):
-                scored = pipeline[-1], large.encoded(parts.held_out, rows)
+            frequencies = counts / counts.sum()
+            if not isinstance(parts.held_out, large.LargeDataset):
+                measured = evaluate(pipeline, parts.held_out, frequencies)
+            elif cluster is not None:
+                scored = spread.scores(pipeline, parts.held_out)
+                measured = measure(*scored, pipeline.classes_, frequencies)
             else:
-                scored = pipeline, parts.held_out
-            measured = evaluate(*scored, counts / counts.sum())
+                measured = evaluate(pipeline[-1], large.encoded(parts.held_out, rows), frequencies)
         held_out = {"how": parts.how, "split": parts.split, "test_size": test_size, **_as_dict(measured)}
     result = {
         "command": "fit",
