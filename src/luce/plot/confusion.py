@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
-NAMED = 40  # classes up to which each has its name at its row
-NUMBERED = 20  # classes up to which each cell has its number
+SHOWN_WHOLE = 40  # classes up to which each has its name, and each cell its number
 MOST_DOTS = 4000
 
 
 class ConfusionDisplay(Display):
     """The confusion matrix: a row for each true class, a column for each predicted one.
 
-    Up to 20 classes each cell shows its number. Beyond 40 classes each confusion is a dot, the larger
-    the more of the true class it takes (the 4,000 largest are drawn); :meth:`frame` names them, the most
-    frequent first.
+    Up to 40 classes each cell shows its number. Beyond, each confusion is a dot, the larger the more of the
+    true class it takes (the 4,000 largest are drawn); :meth:`frame` names them, the most frequent first.
 
     Parameters
     ----------
@@ -97,13 +95,13 @@ class ConfusionDisplay(Display):
         The colour is the share either way, so that large classes do not outshine small ones.
         """
         C = len(self.classes)
-        side = float(np.clip(1.4 + 0.36 * C, 3.2, 6.5 if C <= NUMBERED else 7.5)) if C <= NAMED else 4.8
+        side = float(np.clip(1.4 + 0.36 * C, 3.2, 7.5)) if C <= SHOWN_WHOLE else 4.8
         with self._drawing(ax, (side, 0.95 * side)) as axes:
             axes.set(xlabel="predicted class", ylabel="true class")
             axes.grid(False)
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
-            if C <= NAMED:
+            if C <= SHOWN_WHOLE:
                 self._draw_cells(axes, normalize)
             else:
                 self._draw_dots(axes)
@@ -113,7 +111,7 @@ class ConfusionDisplay(Display):
         from matplotlib.patches import Rectangle
 
         C, shares = len(self.classes), self.shares
-        size = 8 if C <= 12 else 6
+        size = 8 if C <= 12 else 6 if C <= 20 else 4.5
         for i, j in zip(*np.nonzero(self.confusion), strict=True):
             share, count = shares[i, j], self.confusion[i, j]
             # a floor under the colour, so that a rare confusion is still seen
@@ -122,14 +120,12 @@ class ConfusionDisplay(Display):
                     (j - 0.48, i - 0.48), 0.96, 0.96, color=BLUE, alpha=0.12 + 0.84 * share, linewidth=0
                 )
             )
-            if C <= NUMBERED:
-                said = _percent(share) if normalize else f"{count:,}"
-                ax.text(
-                    j, i, said, ha="center", va="center", fontsize=size, color=PAPER if share > 0.5 else INK
-                )
+            said = _percent(share) if normalize else f"{count:,}"
+            color = PAPER if share > 0.5 else INK
+            ax.text(j, i, said, ha="center", va="center", fontsize=size, color=color)
         ax.set(xlim=(-0.5, C - 0.5), ylim=(C - 0.5, -0.5), aspect="equal")
         upright = max(len(str(name)) for name in self.classes) * C > 40
-        small = {"fontsize": 8 if C <= 12 else 6}
+        small = {"fontsize": max(size, 6)}
         label_ticks(ax.set_xticks, range(C), self.classes, rotation=90 if upright else 0, **small)
         label_ticks(ax.set_yticks, range(C), self.classes, **small)
 
