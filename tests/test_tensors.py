@@ -14,6 +14,8 @@ from luce.errors import InputError
 from luce.loss import passes
 
 torch = pytest.importorskip("torch")
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from luce.blocks import tensors  # noqa: E402
 
 N, D = 900, 7
@@ -117,6 +119,31 @@ def test_every_solver(solver):
     X, y, _ = samples()
     there = SoftmaxClassifier(solver=solver, tol=1e-3, random_state=0).fit(torch.tensor(X), torch.tensor(y))
     assert there.status_ == ("finished" if solver == "sgd" else "converged")
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor made."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for part in made if isinstance(made, tuple) else (made,):
+            if isinstance(part, torch.Tensor):
+                self.entries = max(self.entries, part.numel())
+        return made
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton"])
+def test_scores_are_never_whole(solver, monkeypatch):
+    monkeypatch.setitem(tensors._TILE_BYTES, "cpu", 50_000)
+    rng = np.random.default_rng(0)
+    n, n_classes = 5000, 40
+    X, y = torch.tensor(rng.standard_normal((n, 2))), torch.tensor(np.arange(n) % n_classes)
+    with Largest() as largest:
+        clf = SoftmaxClassifier(solver=solver, max_iter=20).fit(X, y)
+        clf.predict(X)
+    assert n <= largest.entries < n * n_classes / 8
 
 
 def test_names_as_labels_warm_start_and_other_types():
