@@ -306,6 +306,13 @@ def test_what_is_wrong_with_a_stream_is_named(stdin, options, said):
     assert said in run("fit", "-", "--stream", "--target", "kind", *options, stdin=stdin, code=3).stderr
 
 
+def test_only_text_is_streamed(tmp_path):
+    table(50).to_parquet(tmp_path / "a.parquet")
+    for data in (tmp_path / "a.parquet", "digits"):
+        assert "--stream reads CSV and TSV" in run("fit", data, "--stream", code=3).stderr
+    assert "no such file" in run("fit", tmp_path / "absent.csv", "--stream", code=3).stderr
+
+
 @pytest.mark.parametrize(
     "options, said",
     [

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from luce.cli import options, show
 from luce.cli.console import Output, about
+from luce.errors import DataFileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ def fit_stream(ctx: click.Context, out: Output) -> None:
     from luce.cli.fit import metadata_of, save
     from luce.data.columns import describe
     from luce.data.labelled import labelled_rows
+    from luce.data.sources import format_of
     from luce.estimator import SoftmaxClassifier
     from luce.solvers import SGD
     from luce.streaming import learn
@@ -38,6 +40,10 @@ def fit_stream(ctx: click.Context, out: Output) -> None:
     _check_usage(ctx)
     given = ctx.params
     data, seed, test_size = given["data"], given["seed"], given["test_size"]
+    if format_of(data) != "csv":
+        raise DataFileError(
+            f"{data}: --stream reads CSV and TSV; leave it out: other data are read as they are"
+        )
     classes = None if given["classes"] is None else [c.strip() for c in next(csv.reader([given["classes"]]))]
     names = classes is not None and not all(c.lstrip("-").isdecimal() for c in classes)
     started = time.monotonic()
