@@ -50,12 +50,14 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+nb_mime_priority_overrides = [("html", "text/plain", None)]  # cells print what they say
 nb_code_prompt_show = {"en": "The code of this picture", "zh": "看画图代码"}[LANGUAGE]
 nb_code_prompt_hide = nb_code_prompt_show
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {
-    "exclude-members": "get_metadata_routing, set_fit_request, set_partial_fit_request, set_score_request, ece"
+    "exclude-members": "ece, get_metadata_routing, "
+    "set_fit_request, set_partial_fit_request, set_score_request"
 }
 autodoc_typehints = "none"  # the docstrings say the types, with shapes
 napoleon_google_docstring = False
@@ -116,7 +118,8 @@ def escape_prose(app, what, name, obj, options, lines):
         if re.match(r"\s*(>>>|\.\.\. )|[\w, ]+( : .*)?$", line):
             continue  # code, or the names that head an entry
         parts = re.split("(``.*?``|:\\w+:`.*?`|`.*?`)", line)
-        parts[::2] = [re.sub(r"(?<!\w)(\w+_)(?!\w)", r"``\1``", part.replace("|", r"\|")) for part in parts[::2]]
+        prose = [part.replace("|", r"\|") for part in parts[::2]]
+        parts[::2] = [re.sub(r"(?<!\w)(\w+_)(?!\w)", r"``\1``", part) for part in prose]
         lines[i] = "".join(parts)
 
 

@@ -24,7 +24,7 @@ def main(picture, quick=False):
     weights = model.path_.coefs[:, 0]  # (n, D); positive weights speak for benign
     used = (weights != 0).sum(axis=1)
     chosen = int(np.argmin(abs(Cs - model.C_)))
-    print(f"C = {model.C_:.2g} of {len(Cs)}, {used[chosen]} of {X.shape[1]} features, {model.path_.passes.sum():.0f} passes")
+    print(f"cross-validation takes C = {model.C_:.2g}, which uses {used[chosen]} of {X.shape[1]} features")
     first = np.argsort(-(weights != 0).sum(axis=0), kind="stable")[:6]
     print("first to enter:", ", ".join(data.feature_names[first]))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")

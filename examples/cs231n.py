@@ -2,13 +2,13 @@
 
     import sys; sys.path.append("luce/examples")
     from cs231n import Softmax, check
-    from softmax import softmax_loss_naive, softmax_loss_vectorized   # yours
+    from softmax import softmax_loss_naive, softmax_loss_vectorized  # yours
 
     check(softmax_loss_naive)
     check(softmax_loss_vectorized)
 
-CS231n's text of 2025 penalises ``reg * sum(W * W)``, without the half that older notes and luce have: both the
-penalty and its gradient are twice luce's for the same reg. ``half=True`` is for the older assignments.
+CS231n's text of 2025 penalises ``reg * sum(W * W)``, without the half that older notes and luce have: both
+the penalty and its gradient are twice luce's for the same reg. ``half=True`` is for the older assignments.
 """
 
 import numpy as np
@@ -103,6 +103,6 @@ if __name__ == "__main__":
     X, y = load_digits(return_X_y=True)
     X = (X - X.mean(axis=0)) / 16
     model = Softmax()
-    history = model.train(X[:1200], y[:1200], learning_rate=0.5, reg=1e-4, num_iters=1000, verbose=True, seed=0)
-    print(f"loss {history[0]:.3f} -> {history[-1]:.3f}; held out: {np.mean(model.predict(X[1200:]) == y[1200:]):.3f}")
+    model.train(X[:1200], y[:1200], learning_rate=0.5, reg=1e-4, num_iters=1000, verbose=True, seed=0)
+    print(f"held out: {np.mean(model.predict(X[1200:]) == y[1200:]):.3f}")
     check(softmax_loss)

@@ -34,8 +34,10 @@ def probe(network, X, X_test, y, y_test):
 
 def main(picture, quick=False):
     X, digit = load_digits(return_X_y=True)
-    X, X_test, digit, digit_test = train_test_split(X / 16, digit, test_size=0.5, random_state=0, stratify=digit)
-    network = MLPClassifier((64, 32, 16, 8), early_stopping=True, max_iter=20 if quick else 300, random_state=0)
+    split = train_test_split(X / 16, digit, test_size=0.5, random_state=0, stratify=digit)
+    X, X_test, digit, digit_test = split
+    epochs = 20 if quick else 300
+    network = MLPClassifier((64, 32, 16, 8), early_stopping=True, max_iter=epochs, random_state=0)
     network.fit(X, digit % 2)
     print("probe on          ", *(f"{name:>8}" for name in ("pixels", *network.hidden_layer_sizes)))
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")

@@ -36,7 +36,8 @@ def main(picture, quick=False):
     for row, (name, images, labels, names, C) in zip(axes, rows, strict=True):
         X = images.reshape(len(images), -1).astype(np.float32)
         model = luce.SoftmaxClassifier(C=C).fit(X, labels)
-        print(f"{name}: {model.score(X, labels):.3f} of {len(X)} images right, gap {model.gap_ / model.loss_:.0e}")
+        right, gap = model.score(X, labels), model.gap_ / model.loss_
+        print(f"{name}: {right:.3f} of the {len(X)} images it has seen right, relative gap {gap:.0e}")
         for axis, weights, title in zip(row, model.coef_, names, strict=True):
             most = np.abs(weights).max()
             axis.imshow(weights.reshape(images.shape[1:]), cmap="RdBu", vmin=-most, vmax=most)

@@ -38,7 +38,9 @@ def corpus(folder):
 def main(picture, quick=False, folder=FOLDER):
     texts, genres = corpus(Path(folder))
     model = make_pipeline(
-        TfidfVectorizer(sublinear_tf=True, min_df=5, token_pattern="[a-z']+", max_features=2000 if quick else None),
+        TfidfVectorizer(
+            sublinear_tf=True, min_df=5, token_pattern="[a-z']+", max_features=2000 if quick else None
+        ),
         luce.SoftmaxClassifier(C=10, class_weight="balanced"),
     )
     scores = cross_val_score(model, texts, genres, cv=2 if quick else 5)

@@ -11,8 +11,10 @@ def show(name):
     """Run an example as a reader would; print what it says and show its picture."""
     picture = Path(tempfile.mkdtemp()) / "picture.png"
     command = [sys.executable, f"examples/{name}.py", picture]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"})
-    print((done.stdout.replace(f"drawn to {picture}", "") + done.stderr).strip())
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"}
+    )
+    print((done.stdout.replace(f"drawn to {picture}", "") + done.stderr).strip("\n"))
     if picture.exists():
         display(Image(picture.read_bytes()))
     elif "holds no texts" not in done.stderr:

@@ -26,7 +26,9 @@ def loss_and_error(W, b, X, y):
 
 
 train = np.array([loss_and_error(W, b, X, y) for W, b in zip(path.coefs, path.intercepts, strict=True)])
-test = np.array([loss_and_error(W, b, X_test, y_test) for W, b in zip(path.coefs, path.intercepts, strict=True)])
+test = np.array(
+    [loss_and_error(W, b, X_test, y_test) for W, b in zip(path.coefs, path.intercepts, strict=True)]
+)
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.2))
 axes[0].loglog(Cs, train[:, 0], label="400 to fit")
 axes[0].loglog(Cs, test[:, 0], label="1397 held out")
@@ -36,8 +38,7 @@ axes[1].semilogx(Cs, 100 * train[:, 1])
 axes[1].semilogx(Cs, 100 * test[:, 1])
 axes[1].set(title="errors, per cent", xlabel="$C$", ylim=(-1, 20))
 axes[2].semilogx(Cs, path.coefs[:, 3, 8:40])
-axes[2].set(title="32 of the weights of class 3", xlabel="$C$");
-
+axes[2].set(title="32 of the weights of class 3", xlabel="$C$")
 # %% reading
 for name, column in (("loss", 0), ("errors", 1)):
     best = int(np.argmin(test[:, column]))
@@ -67,8 +68,7 @@ axis.plot(Cs, -loo.scores_[0], label="leave-one-out, approximate")
 axis.plot(Cs, test[:, 0], "--", color="gray", label="1397 held out")
 axis.axvline(folds.C_, color="C0", ls=":")
 axis.set(xscale="log", yscale="log", xlabel="$C$", ylabel="loss", ylim=(0.05, 3))
-axis.legend();
-
+axis.legend()
 # %% reg
 N = len(X)
 print(f"C = {folds.C_:.1e} and N = {N}: reg = 1 / (C N) = {1 / (folds.C_ * N):.2f}")

@@ -19,6 +19,7 @@ def loss_and_slope(w, X=X, y=y):
     loss, dW = luce.softmax_loss(as_W(w), X, y, reg)
     return loss, (dW[:, 1] - dW[:, 0]) / 2
 
+
 # %% paths
 def descend(learning_rate, steps, start=(-2.0, 2.5), batch=None, X=X, y=y, seed=0):
     """The whole algorithm: W += -learning_rate * gradient."""
@@ -36,7 +37,10 @@ rates = [0.3, 3.0, 16.0]
 for rate in rates:
     path = descend(rate, 30)
     losses = [loss_and_slope(w)[0] for w in path]
-    print(f"rate {rate:4}: loss {losses[0]:.3f} -> {losses[10]:.4f} after 10, {losses[30]:.4f} after 30 steps")
+    print(
+        f"rate {rate:4}: loss {losses[0]:.3f} -> {losses[10]:.4f} after 10, {losses[30]:.4f} after 30 steps"
+    )
+
 
 # %% paths_picture tags=["hide-input"]
 def contours(axis, X=X, y=y, x=(-3, 5), z=(-3, 4)):
@@ -55,7 +59,8 @@ for axis, rate in zip(axes, rates, strict=True):
     contours(axis)
     axis.plot(*descend(rate, 30).T, ".-", lw=1, ms=5, color="C3")
     axis.set_title(f"learning rate {rate}")
-axes[0].set_ylabel("$w_2$");
+axes[0].set_ylabel("$w_2$")
+
 
 # %% limit
 def hessian(w, X, h=1e-4):
@@ -67,7 +72,9 @@ def hessian(w, X, h=1e-4):
 
 bottom = descend(3.0, 400)[-1]
 steepest = np.linalg.eigvalsh(hessian(bottom, X)).max()
-print(f"curvature at the minimum {steepest:.4f}, so the limit there is 2 / {steepest:.4f} = {2 / steepest:.2f}")
+print(
+    f"curvature at the minimum {steepest:.4f}, so the limit there is 2 / {steepest:.4f} = {2 / steepest:.2f}"
+)
 for factor in (0.9, 0.99, 1.01, 1.1):
     path = descend(factor * 2 / steepest, 400, start=bottom + 0.01)
     print(f"{factor} x limit: distance from the minimum 0.014 -> {np.linalg.norm(path[-1] - bottom):.2g}")
@@ -86,16 +93,14 @@ axes[0].plot(*descend(3.0, 30).T, ".-", lw=1, color="C3")
 axes[0].set(title="learning rate 3, round valley", ylabel="$w_2$")
 contours(axes[1], X_long, y, x=(-3, 4), z=(-0.6, 1.0))
 axes[1].plot(*descend(0.36, 30, start=(-2.0, 0.6), X=X_long).T, ".-", lw=1, color="C3")
-axes[1].set(title="learning rate 0.36, long valley");
-
+axes[1].set(title="learning rate 0.36, long valley")
 # %% batches
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True)
 for axis, batch in zip(axes, (None, 32, 4), strict=True):
     contours(axis)
     axis.plot(*descend(3.0, 60, batch=batch).T, ".-", lw=0.7, ms=3, color="C3")
-    axis.set_title(f"batch of {batch or N}, {60 * (batch or N):,} gradients of samples")
-axes[0].set_ylabel("$w_2$");
-
+    axis.set_title(f"batch of {batch or N}: {60 * (batch or N):,} looks")
+axes[0].set_ylabel("$w_2$")
 # %% digits
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
@@ -134,8 +139,7 @@ figure, axis = plt.subplots()
 for name, history in runs.items():
     axis.semilogy(np.array(history) - optimum, label=name)
 axis.set(xlabel="epochs (passes over the data)", ylabel="loss above the optimum")
-axis.legend(fontsize=8);
-
+axis.legend(fontsize=8)
 # %% luce
 from luce.solvers import SGD
 

@@ -31,7 +31,8 @@ for axis, (name, M) in zip(axes, {"$P$": P, "$Y$": Y, "$P - Y$": P - Y}.items(),
     axis.grid(False)
     for (i, j), value in np.ndenumerate(M):
         axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
-axes[0].set_ylabel("sample $i$");
+axes[0].set_ylabel("sample $i$")
+
 
 # %% matrix
 def softmax_gradient(W, X, y, reg):
@@ -82,8 +83,7 @@ for name, e in errors.items():
 eps = np.finfo(float).eps
 axis.loglog(steps, eps / steps, ":", color="gray", label=r"$\epsilon/h$")
 axis.set(xlabel="$h$", ylabel="largest error", ylim=(1e-13, 10))
-axis.legend();
-
+axis.legend()
 # %% forms
 for form in (luce.softmax_loss_naive, luce.softmax_loss_vectorized, luce.softmax_loss):
     value, gradient = form(W, X, y, reg)

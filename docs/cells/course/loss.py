@@ -16,13 +16,13 @@ axes[0].set(xlabel=r"$z_y - z_{other}$", title=r"$p_y$")
 axes[1].plot(lead, np.log1p(np.exp(-lead)))
 axes[1].plot(lead, np.maximum(0, -lead), ":", color="gray", label=r"$\max(0, -(z_y - z_{other}))$")
 axes[1].set(xlabel=r"$z_y - z_{other}$", title=r"$-\log p_y$")
-axes[1].legend();
-
+axes[1].legend()
 # %% overflow
 with np.errstate(all="ignore"):
     for top in (10.0, 100.0, 700.0, 710.0):
         e = np.exp([top, 0.0, -top])
         print(f"scores {top:5.0f}, 0, {-top:5.0f}:  exp = {e[0]:9.3g}   p = {e / e.sum()}")
+
 
 # %% shift
 def softmax(z):
@@ -31,6 +31,7 @@ def softmax(z):
 
 
 print(softmax(scores), "\n", softmax(scores + 5000.0))
+
 
 # %% textbook
 def softmax_loss_textbook(W, X, y, reg):
@@ -68,7 +69,8 @@ axis.plot(gap, naive, label=r"$-\log(p_y)$")
 axis.axvline(745.13, color="gray", ls=":")
 axis.text(752, 60, r"$e^{-745.13} \to 0$", color="gray")
 axis.set(xlabel=r"$z_{max} - z_y$", ylabel="loss")
-axis.legend();
+axis.legend()
+
 
 # %% stable
 def softmax_loss_stable(W, X, y, reg):

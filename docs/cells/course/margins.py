@@ -19,7 +19,8 @@ for name, margin in margins.items():
     psi = margin(theta.cos(), ones, counted).psi
     axis.plot(theta / torch.pi, psi, label=name)
 axis.set(xlabel=r"$\theta / \pi$", ylabel=r"$\psi(\theta)$")
-axis.legend();
+axis.legend()
+
 
 # %% boundary tags=["hide-input"]
 def regions(axis, margin, title):
@@ -102,7 +103,9 @@ def spread(features, labels):
 for name, (features, _, predicted) in trained.items():
     wrong = (predicted[held] != digits[held]).float().mean()
     angle = spread(features[held], digits[held])
-    print(f"{name:26} {100 * wrong:4.1f} % of the held-out digits wrong, {angle:4.1f} degrees from their class's mean")
+    print(
+        f"{name:26} {100 * wrong:4.1f} % wrong, {angle:4.1f} degrees from the mean of the class (held-out digits)"
+    )
 
 # %% petals tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.9))
@@ -116,7 +119,6 @@ for axis, (name, (features, vectors, _)) in zip(axes, trained.items(), strict=Tr
     axis.grid(False)
 
 # %% tests
-from luce.nn import LSoftmaxLoss
 from luce.nn.functional import linear_cross_entropy
 
 torch.manual_seed(0)

@@ -24,6 +24,7 @@ def seconds(f, repeats=5):
         best = min(best, time.perf_counter() - start)
     return best
 
+
 # %% loops
 W, X, y = problem(200, 64, 10)
 forms = {
@@ -42,6 +43,7 @@ print(f"{multiplications:,} multiplications and as many additions, {N * C:,} exp
 print(f"loops:    {1e9 * times['loops'] / multiplications:8.2f} nanoseconds for each")
 print(f"matrices: {1e9 * times['matrices'] / multiplications:8.2f}")
 print(f"tiles:    {1e9 * times['tiles'] / multiplications:8.2f}")
+
 
 # %% tiles
 def softmax_loss_tiles(W, X, y, reg, rows):
@@ -69,7 +71,9 @@ by_size = []
 for rows in sizes:
     by_size.append(seconds(lambda rows=rows: softmax_loss_tiles(W, X, y, 1e-3, rows), 2))
     error = abs(softmax_loss_tiles(W, X, y, 1e-3, rows)[1] - reference).max()
-    print(f"{rows:6} rows: {rows * W.shape[1] * 8 / 2**10:8.0f} KiB  {by_size[-1]:.3f} s  differs {error:.0e}")
+    print(
+        f"{rows:6} rows: {rows * W.shape[1] * 8 / 2**10:8.0f} KiB  {by_size[-1]:.3f} s  differs {error:.0e}"
+    )
 
 # %% tiles_picture tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -81,8 +85,7 @@ axis.loglog(sizes, by_size, "o-", label="tiles in NumPy")
 axis.axhline(whole, color="C1", ls="--", label="softmax_loss_vectorized")
 axis.axhline(native, color="C2", ls="--", label="softmax_loss (compiled tiles)")
 axis.set(xlabel="rows in a tile", ylabel="seconds")
-axis.legend();
-
+axis.legend()
 # %% growth
 import tracemalloc
 
@@ -109,4 +112,5 @@ loss32, dW32 = luce.softmax_loss(W32, X32, y, 1e-3)
 t64 = seconds(lambda: luce.softmax_loss(W, X, y, 1e-3, n_threads=1))
 t32 = seconds(lambda: luce.softmax_loss(W32, X32, y, 1e-3, n_threads=1))
 print(f"float64 {1e3 * t64:.1f} ms, float32 {1e3 * t32:.1f} ms")
-print(f"loss differs by {abs(loss32 / loss64 - 1):.0e}, gradient by {abs(dW32 - dW64).max() / abs(dW64).max():.0e}")
+error = abs(dW32 - dW64).max() / abs(dW64).max()
+print(f"loss differs by {abs(loss32 / loss64 - 1):.0e}, gradient by {error:.0e}")

@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 
 figure, axis = plt.subplots()
 axis.plot(history, lw=0.8)
-axis.set(xlabel="iteration", ylabel="loss of the minibatch", yscale="log");
+axis.set(xlabel="iteration", ylabel="loss of the minibatch", yscale="log")
+
 
 # %% check
 def softmax_loss_vectorized(W, X, y, reg):

@@ -12,7 +12,9 @@ Z, Z_test, y, y_test = train_test_split(Z, y, test_size=0.5, random_state=0, str
 
 # %% probe
 probe = luce.SoftmaxClassifierCV(np.logspace(-4, 2, 7), cv="loo", scoring="neg_log_loss").fit(Z, y)
-print(f"C = {probe.C_:g}; held out: {np.mean(probe.predict(Z_test) == y_test):.3f}; proven to {probe.gap_:.0e}")
+print(
+    f"C = {probe.C_:g}; held out: {np.mean(probe.predict(Z_test) == y_test):.3f}; proven to {probe.gap_:.0e}"
+)
 
 # %% plot
 from luce.plot import PathDisplay

@@ -21,5 +21,5 @@ import luce
 from luce.plot import FeatureDisplay
 
 model = make_pipeline(TfidfVectorizer(), luce.SoftmaxClassifier(C=10))
-model.fit(sum(texts.values(), []), [kind for kind, some in texts.items() for _ in some])
+model.fit([text for some in texts.values() for text in some], [kind for kind in texts for _ in texts[kind]])
 FeatureDisplay.from_estimator(model, n_features=8).plot()
