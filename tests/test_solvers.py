@@ -9,7 +9,9 @@ import scipy.sparse as sp
 from luce.loss import passes
 from luce.objective import InMemory, Objective
 from luce.solvers import LBFGS, Newton, minimize
+from luce.solvers.certificate import certify
 from luce.solvers.curvature import Blocks, Product
+from luce.solvers.driver import State
 from luce.solvers.factor import Factor
 from luce.solvers.linesearch import Point, search
 
@@ -147,6 +149,38 @@ def test_what_rounding_does_not_allow_is_said():
     fit = minimize(objective, Newton(), np.zeros(objective.shape), tol=0.0, max_iter=100)
     assert fit.status == "stalled"
     assert 0 < fit.gap < 1e-11 * fit.value
+
+
+class Idle:
+    """A solver that hopes for more but gets nowhere."""
+
+    def init(self, objective, theta):
+        return State(theta, objective.value(theta), gap=1.0)
+
+    def step(self, objective, state):
+        return state
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float64, 25), (np.float32, 50)])  # single, then double
+def test_a_fit_that_gets_nowhere_ends(dtype, most):
+    objective = problem().in_dtype(dtype)
+    fit = minimize(objective, Idle(), np.zeros(objective.shape), tol=1e-12, max_iter=1000)
+    assert fit.status == "stalled"
+    assert fit.n_iter <= most
+
+
+def test_a_step_that_a_certificate_finds_is_kept():
+    """Far from the optimum, the first attempts fail; what they learn must lead on."""
+    objective = problem(n=2000, d=30, c=8, reg=1e-5)
+    state = LBFGS().init(objective, np.zeros(objective.shape))
+    for _ in range(8):
+        state = LBFGS().step(objective, state)
+    certificate = certify(objective, state.theta, state.direction, state.inverse, 1e-6, 10)
+    moved = LBFGS().move(objective, state, state.theta + certificate.direction)
+    assert moved.value < state.value
+    worse = state.theta + 10.0
+    worse[:, 0] -= 50.0
+    assert LBFGS().move(objective, state, worse) is state
 
 
 def test_callbacks_see_every_iteration_and_can_end_the_fit():

@@ -15,6 +15,7 @@ from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
+_IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
 
@@ -225,8 +226,12 @@ def _minimize(
         objective.count_passes(history[-1].passes)
     else:
         state = solver.init(objective, theta)
+    fresh = iteration  # when this arithmetic began
     while True:
-        exhausted = state.stalled or state.gap <= np.finfo(objective.dtype).eps * state.value
+        rounding_error = np.finfo(objective.dtype).eps * state.value
+        exhausted = state.stalled or state.gap <= rounding_error
+        if iteration - fresh >= _IDLE and state.gap < np.inf:
+            exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
         if exhausted or state.gap <= slack * tol * state.value:
             certificate = certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
@@ -238,6 +243,7 @@ def _minimize(
             if exhausted:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
                 state, last, hoped = solver.init(objective, state.theta), unproven, np.inf
+                fresh = iteration
             else:
                 slack /= 2
                 last, hoped = certificate, state.gap
