@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from click.testing import CliRunner
 
 from luce import SoftmaxClassifier
+from luce.cli import main
 from luce.errors import InputError
 
 da = pytest.importorskip("dask.array")
@@ -63,8 +66,15 @@ def assert_same_fit(there: SoftmaxClassifier, here: SoftmaxClassifier) -> None:
     assert there.classes_.tolist() == here.classes_.tolist()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [[2000], [500] * 4, [0, 1, 0, 1998, 1, 0], [1] * 30 + [1970]])
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [
+        ([2000], np.float32),
+        ([500] * 4, np.float64),
+        ([0, 1, 0, 1998, 1, 0], np.float32),
+        ([1] * 9 + [1991], float),
+    ],
+)
 def test_any_partitioning_gives_the_fit_of_one_process(sizes, dtype, cluster):
     X, y = made(dtype=dtype)
     here = SoftmaxClassifier(C=10, tol=1e-5).fit(X, y)
@@ -82,7 +92,7 @@ def test_weights_sorted_classes_and_persisted_blocks(cluster):
     assert_same_fit(SoftmaxClassifier(class_weight="balanced").fit(blocks, y, weight), here)
     labels, weights = da.from_array(y, chunks=333), da.from_array(weight, chunks=2000)
     assert_same_fit(SoftmaxClassifier(class_weight="balanced").fit(blocks, labels, weights), here)
-    here, there = (SoftmaxClassifier(l1_ratio=0.5, C=0.1, tol=1e-6).fit(X, y) for X in (X, blocks))
+    here, there = (SoftmaxClassifier(l1_ratio=0.5, C=0.01, tol=1e-5).fit(X, y) for X in (X, blocks))
     assert_same_fit(there, here)
 
 
@@ -103,8 +113,8 @@ def test_two_fits_give_the_same_bits_and_callbacks_see_the_gap(cluster):
     X, y = made(c=40)  # many classes: L-BFGS, which takes samples and draws rows
     seen = []
     blocks = da.from_array(X, chunks=(300, -1))
-    first = SoftmaxClassifier(C=10, callbacks=[lambda p: seen.append(p.gap)]).fit(blocks, y)
-    second = SoftmaxClassifier(C=10).fit(da.from_array(X, chunks=(300, -1)), y)
+    first = SoftmaxClassifier(callbacks=[lambda p: seen.append(p.gap)]).fit(blocks, y)
+    second = SoftmaxClassifier().fit(da.from_array(X, chunks=(300, -1)), y)
     assert first.coef_.tobytes() == second.coef_.tobytes()
     assert seen[-1] == first.gap_
 
@@ -129,7 +139,7 @@ def test_bad_input_is_named(cluster):
 def test_a_worker_that_is_killed_changes_nothing(cluster):
     X, y = made(c=40)
     blocks = da.from_array(X, chunks=(300, -1))
-    expected = SoftmaxClassifier(C=10).fit(blocks, y)
+    expected = SoftmaxClassifier().fit(blocks, y)
     victim = next(iter(cluster.run(os.getpid).values()))
     killed = []
 
@@ -138,7 +148,7 @@ def test_a_worker_that_is_killed_changes_nothing(cluster):
             os.kill(victim, signal.SIGKILL)
             killed.append(progress.iteration)
 
-    found = SoftmaxClassifier(C=10, callbacks=[kill]).fit(blocks, y)
+    found = SoftmaxClassifier(callbacks=[kill]).fit(blocks, y)
     assert killed
     assert_same_fit(found, expected)
 
@@ -174,3 +184,23 @@ def test_a_lost_scheduler_is_a_clear_error():
         [sys.executable, "-c", _SCHEDULER_LOST], capture_output=True, text=True, timeout=120
     )
     assert "the Dask scheduler at tcp://" in done.stdout and "is lost" in done.stdout, done.stderr[-2000:]
+
+
+def test_luce_fit_on_a_cluster(cluster, tmp_path):
+    X, y = made(c=3)
+    table = pd.DataFrame(X, columns=[f"c{i}" for i in range(10)])
+    table["c1"] = table.c1.mask(np.arange(2000) % 7 == 0)
+    table["kind"] = np.where(X[:, 0] > 0, "up", "down")
+    table["label"] = y
+    for i in range(3):
+        table[i * 800 : (i + 1) * 800].to_parquet(tmp_path / f"{i}.parquet")
+    found = []
+    for place in (["--memory", "50kB"], ["--cluster", cluster.scheduler.address]):
+        arguments = ["fit", str(tmp_path / "*.parquet"), *place, "--json", "--tol", "1e-8", "-q"]
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout))
+    assert found[1]["columns"] == found[0]["columns"]
+    assert found[1]["model"]["loss"] == pytest.approx(found[0]["model"]["loss"], rel=1e-8)
+    for name in ("accuracy", "log_loss"):
+        assert found[1]["held_out"][name] == pytest.approx(found[0]["held_out"][name], rel=1e-5)

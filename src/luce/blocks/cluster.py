@@ -181,7 +181,11 @@ class OnWorkers:
 
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
         """Return the pass `name` over all the shares."""
-        return self._patiently(lambda: self._sum((name, args, options)))
+        import dask
+
+        # W of many classes is large for the arguments of a task, and is sent only once
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            return self._patiently(lambda: self._sum((name, args, options)))
 
     def take(self, rows: Any) -> OnWorkers:
         """Return some of the samples: they stay where they are."""

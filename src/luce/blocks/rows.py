@@ -7,6 +7,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class ArrayRows(Rows):
         self._X, self.name, self.shape, self.dtype = X, name, X.shape, np.dtype(X.dtype)
         self.grain = getattr(X, "chunks", (1,))[0]
         self._map = _map_of(X) if isinstance(X, np.memmap) else None
-        self.files = (str(X.filename),) if isinstance(X, np.memmap) and X.filename else ()
+        self.files = _files_of(X)
 
     def read(self, start: int, stop: int, buffer: Array | None = None) -> Array:
         """Return some rows."""
@@ -222,6 +223,16 @@ def rows_of(X: Any) -> Rows:
         start = X.offset - X.offset % mmap.ALLOCATIONGRANULARITY
         return FileRows(str(X.filename), start + into, X.shape, X.dtype)
     return ArrayRows(X, str(getattr(X, "filename", None) or getattr(X, "store_path", "X")))
+
+
+def _files_of(X: Any) -> tuple[str, ...]:
+    """Return the file of a mapped array, or those of a Zarr array in a local folder."""
+    if isinstance(X, np.memmap):
+        return (str(X.filename),) if X.filename else ()
+    root = getattr(getattr(X, "store", None), "root", None)
+    if root is None:
+        return ()
+    return tuple(sorted(str(p) for p in Path(root, X.path).rglob("*") if p.is_file()))
 
 
 def _map_of(X: Any) -> mmap.mmap:
