@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as as_bytes
 from scipy import sparse
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, chi2
@@ -42,6 +43,7 @@ from luce.data.columns import describe, make_pipeline
 from luce.errors import InputError, LuceError, ModelFileError
 from luce.estimator import SoftmaxClassifier
 from luce.model_file import load, read_metadata, save
+from luce.path import SoftmaxClassifierCV
 
 
 def wild_table(n=80):
@@ -556,3 +558,14 @@ def test_loading_leaves_no_warning(small_bytes, tmp_path):
 def test_the_checksum_covers_everything(small_bytes):
     header = json.loads(json.loads(small_header(small_bytes))["__metadata__"]["luce"])
     assert len(header["sha256"]) == hashlib.sha256().digest_size * 2
+
+
+def test_the_path_and_the_choice_along_it_are_kept(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    model = SoftmaxClassifierCV(Cs=3, cv=2).fit(X, y)
+    save(model, tmp_path / "m.luce")
+    loaded = load(tmp_path / "m.luce")
+    assert loaded.C_ == model.C_
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(loaded.scores_, model.scores_)
+    assert loaded.path_.frame().equals(model.path_.frame())

@@ -38,6 +38,7 @@ _KNOWN = {
         "luce.data.pixels": "Pixels",
         "luce.data.table": "Table",
         "luce.estimator": "SoftmaxClassifier",
+        "luce.path": "SoftmaxClassifierCV SoftmaxPath",
         "luce.solvers": "LBFGS Newton Proximal SGD",
         "sklearn.compose": "ColumnTransformer",
         "sklearn.decomposition": "PCA TruncatedSVD",

@@ -32,7 +32,7 @@ def save(pipeline: Any, path: Path, metadata: dict[str, Any] | None = None) -> N
 
     Parameters
     ----------
-    pipeline : sklearn.pipeline.Pipeline or SoftmaxClassifier
+    pipeline : sklearn.pipeline.Pipeline, SoftmaxClassifier or SoftmaxClassifierCV
         Fitted. Its parts may be luce's own and scikit-learn's common transformers; callbacks are left out.
     path : str or path
         Replaced as a whole or, after an error, not at all.
@@ -88,7 +88,7 @@ def load(path: Path) -> Any:
 
     Returns
     -------
-    sklearn.pipeline.Pipeline or SoftmaxClassifier
+    sklearn.pipeline.Pipeline, SoftmaxClassifier or SoftmaxClassifierCV
         What was saved.
 
     Raises
