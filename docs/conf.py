@@ -43,7 +43,7 @@ html_show_sourcelink = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "attrs_block", "colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = ["mystnb.mime_priority"]
 nb_execution_mode = "cache"  # the second language finds the first one's outputs; `make docs` starts afresh
 nb_execution_cache_path = str(HERE.parent / "build" / "docs" / "cells")
 nb_execution_in_temp = True

@@ -85,5 +85,5 @@ for max_iter in (100, 1000, 10000):
 exact = luce.SoftmaxClassifier(C=10).fit(X, y)
 above = max(objective(exact) / optimum - 1, 0)
 print(
-    f"SoftmaxClassifier,  {exact.n_iter_[0]:5} iterations: {above:.1e}, proven: {exact.gap_ / exact.loss_:.1e}"
+    f"SoftmaxClassifier, {exact.n_iter_[0]:5} iterations: {above:.1e}, proven: {exact.gap_ / exact.loss_:.1e}"
 )

@@ -104,7 +104,7 @@ for name, (features, _, predicted) in trained.items():
     wrong = (predicted[held] != digits[held]).float().mean()
     angle = spread(features[held], digits[held])
     print(
-        f"{name:26} {100 * wrong:4.1f} % wrong, {angle:4.1f} degrees from the mean of the class (held-out digits)"
+        f"{name:26} {100 * wrong:4.1f} % wrong, {angle:4.1f} degrees from the class's mean"
     )
 
 # %% petals tags=["hide-input"]
