@@ -225,22 +225,27 @@ def test_sizes():
 
 
 _MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np
 from luce import SoftmaxClassifier
 
+def peak():  # ru_maxrss would be the parent's, from before it started this program
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
 X, y = np.random.default_rng(0).standard_normal((2000, 256)).astype(np.float32), np.arange(2000) % 5
 SoftmaxClassifier(max_iter=30).fit(X, y)  # imports, threads and what BLAS keeps for itself
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 X, y = np.load(sys.argv[1], mmap_mode="r"), np.load(sys.argv[2])
-model = SoftmaxClassifier(memory=int(sys.argv[3]), tol=1e-3).fit(X, y)
+model = SoftmaxClassifier(memory=int(sys.argv[3]), tol=1e-2).fit(X, y)
 assert model.converged_, model.status_
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(peak() - before)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 def test_peak_memory_stays_below_the_bound_on_data_ten_times_larger(tmp_path):
-    bound, d = 12 << 20, 256
+    bound, d = 48 << 20, 256
     n = 10 * bound // (4 * d)
     rng = np.random.default_rng(0)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (n, d))
@@ -256,7 +261,7 @@ def test_peak_memory_stays_below_the_bound_on_data_ten_times_larger(tmp_path):
         [sys.executable, "-c", _MEASURED, *arguments], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) <= bound
+    assert 0 < int(done.stdout) <= bound
 
 
 def mixed_table(n: int = 3000) -> pd.DataFrame:

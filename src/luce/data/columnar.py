@@ -18,7 +18,7 @@ COLUMNAR = {
     ".arrow": "arrow",
     ".ipc": "arrow",
 }
-_AHEAD = {"batch_readahead": 2, "fragment_readahead": 1}  # batches and files that wait in memory
+_AHEAD = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}  # little waits in memory
 
 
 @dataclass
@@ -39,10 +39,12 @@ class ColumnarFolder:
         files = columnar_files(self.path)
         if not files:
             raise DataFileError(f"{self.path}: there is no Parquet or Arrow file here")
+        options = dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+        parquet = dataset.ParquetFileFormat(default_fragment_scan_options=options)
         with reading(self.path):
             self._data = dataset.dataset(
                 files,
-                format="parquet" if self.parquet else "ipc",
+                format=parquet if self.parquet else "ipc",
                 partitioning="hive",
                 partition_base_dir=self.path if Path(self.path).is_dir() else None,
             )

@@ -169,8 +169,12 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
     batch_rows = max(1, memory // _BATCH_SHARE // width)
     every = max(1, n_rows * width * _BATCH_SHARE // memory)
     labels, sample, start = [], [], 0
+    same: dict[Any, Any] = {}  # each label is held once
     for batch in folder.batches({}, [*features, target], batch_rows):
-        labels.append(_plain(batch.column(target)))
+        values = _plain(batch.column(target))
+        if values.dtype == object:
+            values = np.array([same.setdefault(label, label) for label in values], dtype=object)
+        labels.append(values)
         rows = np.arange(-start % every, batch.num_rows, every)
         if rows.size:
             sample.append(_frame(source, batch.take(rows), list(features), types, first_row=start))
