@@ -1,6 +1,7 @@
 """What can be said of the documentation without building it; ``make docs`` runs its chapters."""
 
 import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -88,3 +89,12 @@ def test_readmes_say_the_same():
         lines = re.findall(r"^    (\S.*)", readme.read_text("utf-8"), re.MULTILINE)
         shown.append([re.sub(r" *#.*", "", line) for line in lines])
     assert [line for line in shown[0] if line not in shown[1]] == []
+
+
+@pytest.mark.parametrize("module", ["luce", "luce.nn", "luce.nn.functional", "luce.nn.margins", "luce.plot"])
+def test_reference_has_every_public_name(module):
+    text = (DOCS / "en" / "api.md").read_text("utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: (\w+)", text, re.MULTILINE)
+    public = importlib.import_module(module)
+    missing = [name for name in public.__all__ if name not in listed]
+    assert all(isinstance(getattr(public, name), type(importlib)) for name in missing), missing

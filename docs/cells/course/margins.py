@@ -103,9 +103,7 @@ def spread(features, labels):
 for name, (features, _, predicted) in trained.items():
     wrong = (predicted[held] != digits[held]).float().mean()
     angle = spread(features[held], digits[held])
-    print(
-        f"{name:26} {100 * wrong:4.1f} % wrong, {angle:4.1f} degrees from the class's mean"
-    )
+    print(f"{name:26} {100 * wrong:4.1f} % wrong, {angle:4.1f} degrees from the class's mean")
 
 # %% petals tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.9))
