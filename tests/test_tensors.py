@@ -227,3 +227,14 @@ def test_command_line(tmp_path):
     np.testing.assert_allclose(fits[0].predict_proba(X), fits[1].predict_proba(X), atol=1e-6)
     done = CliRunner().invoke(main, [*command, "--device", "nowhere"])
     assert done.exit_code in (1, 3) and "nowhere" in done.output
+
+
+def test_a_path_of_tensors_is_that_of_arrays():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 7)), rng.integers(0, 4, 300)
+    of_arrays, of_tensors = (
+        luce.softmax_path(convert(X), convert(y), [0.01, 1.0, 100.0], tol=1e-10)
+        for convert in (np.asarray, torch.from_numpy)
+    )
+    np.testing.assert_allclose(of_tensors.coefs, of_arrays.coefs, atol=1e-5)  # the root of tol
+    assert (of_tensors.gaps <= 1e-10 * of_tensors.losses).all()

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 
+from luce.blocks import Samples, located
 from luce.errors import InputError
 from luce.estimator import check_parameters, chosen_solver, with_progress
 from luce.loss.inputs import Array, Matrix, as_weights, require_finite
@@ -118,7 +119,8 @@ def softmax_path(
     Parameters
     ----------
     X : array or sparse array (N, D)
-        float32 or float64; other numbers become float64.
+        float32 or float64; other numbers become float64. Whatever :meth:`luce.SoftmaxClassifier.fit` takes
+        from disk, from a cluster or as a tensor serves too; the path itself is in NumPy arrays.
     y : array (N,)
         Labels.
     Cs : array (n,) or int
@@ -157,13 +159,16 @@ def softmax_path(
         {"l1_ratio": l1_ratio, "solver": solver, "tol": tol, "max_iter": max_iter, "n_threads": n_threads}
     )
     grid = as_grid(Cs)
-    X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_all_finite=False)
-    require_finite(X)
-    check_classification_targets(y)
+    X = located(X)
+    if not isinstance(X, Samples):
+        X, y = check_X_y(X, y, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_all_finite=False)
+        require_finite(X)
+        check_classification_targets(y)
+        sample_weight = as_weights(sample_weight, X.shape[0])
     problem = Problem.of(
         X,
         y,
-        as_weights(sample_weight, X.shape[0]),
+        sample_weight,
         class_weight=class_weight,
         fit_intercept=fit_intercept,
         n_threads=n_threads,
