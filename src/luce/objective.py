@@ -210,8 +210,9 @@ class Objective:
         Samples whose own p (1 - p) is below `least` (C,) times the number of samples are drawn more rarely.
         """
         W, b = self._split(theta)
-        total = self._sum("class_grams", W, b, least * self.data.total_weight)
-        return np.asarray(total / self.data.total_weight)
+        total: Array = self._sum("class_grams", W, b, least * self.data.total_weight)
+        total /= self.data.total_weight  # in place: this can be the largest array of a fit
+        return total
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what `make` gives, made once for all objectives that share these data."""

@@ -182,9 +182,11 @@ def _improve(
 
 
 def settled(objective: Objective, residual: Array) -> Array:
-    """Return about what will be left of a residual in the weights (D, C) once the intercept is settled."""
-    weights = objective.weights(residual)
-    return weights - np.outer(objective.moments()[0], residual[-1]) if objective.fit_intercept else weights
+    """Return about what is left of residuals (..., D', C) in the weights once the intercept is settled."""
+    left: Array = residual[..., : objective.data.n_features, :]
+    if objective.fit_intercept:
+        left = left - objective.moments()[0][:, None] * residual[..., -1:, :]
+    return left
 
 
 def _along(

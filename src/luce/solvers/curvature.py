@@ -106,7 +106,9 @@ class Blocks:
         H = objective.class_grams(theta, A.diagonal() / (_ROWS_PER_FEATURE * D + 200))
         features = np.arange(D)
         H[:, features, features] += objective.reg
-        H += _SHARE * A.diagonal()[:, None, None] * Product.of(objective).gram(objective.fit_intercept)
+        gram = Product.of(objective).gram(objective.fit_intercept)
+        for block, share in zip(H, _SHARE * A.diagonal(), strict=True):  # no second array of that size
+            block += share * gram
         diagonal = np.einsum("kdd->kd", H)  # a view
         diagonal += 1e-7 * diagonal
         diagonal[diagonal == 0] = 1.0

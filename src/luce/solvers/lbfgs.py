@@ -190,7 +190,7 @@ def _estimate_gap(objective: Objective, state: State) -> None:
     H = np.stack([y.ravel() for _, y in pairs])
     n = objective.weights(state.theta).size  # the intercept, if any, comes after the weights
     H[:, :n] -= reg * S[:, :n]
-    R = np.stack([settled(objective, h.reshape(objective.shape)).ravel() for h in H])
+    R = settled(objective, H.reshape(-1, *objective.shape)).reshape(len(H), -1)
     inner = S @ H.T
     inner = (inner + inner.T) / 2
     square = R @ R.T / reg
