@@ -11,9 +11,10 @@ from typing import Any
 
 from luce.data.csv_file import CsvFile
 from luce.data.dataset import Dataset, Layout
+from luce.data.frames import arrow_types, frame_of, kind_of, plain
 from luce.data.labels import class_labels
 from luce.data.streams import CHUNK, open_bytes, reading
-from luce.data.tables import _arrow_types, _find_target, _frame, _plain, _type_of, _with_columns
+from luce.data.tables import checked, find_target
 from luce.errors import DataFileError
 
 
@@ -45,7 +46,7 @@ class LabelledRows:
             A cell is of another kind than its column was at first, or a label is missing.
         """
         features, target = list(self.layout.features), str(self.layout.target)
-        types = {**_arrow_types(self.layout), target: self._target_type}
+        types = {**arrow_types(self.layout), target: self._target_type}
         for part in self._file.batches(types, [*features, target], rows):
             for start in range(0, part.num_rows, rows):
                 piece = part.slice(start, rows)
@@ -55,8 +56,8 @@ class LabelledRows:
                     raise DataFileError(
                         f"{self.path}: {target!r} has no label in row {row}; fill it in or leave the row out"
                     )
-                X = _frame(self.path, piece, features, self.layout.types, first_row=self.done)
-                y, _ = class_labels(_plain(labels), self.path, target)
+                X = frame_of(self.path, piece, features, self.layout.types, first_row=self.done)
+                y, _ = class_labels(plain(labels), self.path, target)
                 yield Dataset(X, y, self.layout, self.path, self.fingerprint)
                 self.done += piece.num_rows
 
@@ -95,13 +96,13 @@ def labelled_rows(path: str, target: str | None = None, *, names: bool = False) 
 
     with open_bytes(path) as stream:
         file = CsvFile(stream, path)
-        _with_columns(file, path)
-        found, notes = _find_target(path, file.names, target)
+        checked(file, path)
+        found, notes = find_target(path, file.names, target)
         features = tuple(name for name in file.names if name != found)
         if not features:
             raise DataFileError(f"{path}: has no column beside the labels {found!r}; add feature columns")
         table = _first_rows(file)
-        kinds = tuple(_type_of(path, name, table[name].type) for name in features)
+        kinds = tuple(kind_of(path, name, table[name].type) for name in features)
         whole = types.is_integer(table[found].type) or types.is_boolean(table[found].type)
         target_type = table[found].type if whole and not names else string()
         layout = Layout("table", len(features), features, kinds, found)

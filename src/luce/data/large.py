@@ -20,10 +20,11 @@ from luce.data import arrays, libsvm, tables
 from luce.data.columnar import ColumnarFolder, columnar_files
 from luce.data.columns import encoder, make_pipeline
 from luce.data.dataset import Dataset, Layout
+from luce.data.frames import frame_of, kind_of, plain
 from luce.data.labels import class_labels
 from luce.data.sources import format_of
 from luce.data.statistics import Statistics
-from luce.data.tables import _find_target, _frame, _plain, _type_of
+from luce.data.tables import find_target
 from luce.errors import DataFileError, InputError
 
 Array = np.ndarray[Any, Any]
@@ -159,9 +160,9 @@ def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[A
 def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDataset | None:
     files = columnar_files(source)
     folder = ColumnarFolder(source, fmt == "parquet")
-    target, notes = _find_target(source, folder.names, target)
+    target, notes = find_target(source, folder.names, target)
     features = tuple(name for name in folder.names if name != target)
-    types = tuple(_type_of(source, name, folder.schema.field(name).type) for name in features)
+    types = tuple(kind_of(source, name, folder.schema.field(name).type) for name in features)
     layout = Layout("table", len(features), features, types, target)
     n_rows, width = folder.count_rows(), sum(_WIDTHS[kind] for kind in types) + 8
     if n_rows * width <= memory:
@@ -171,13 +172,13 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
     labels, sample, start = [], [], 0
     same: dict[Any, Any] = {}  # each label is held once
     for batch in folder.batches({}, [*features, target], batch_rows):
-        values = _plain(batch.column(target))
+        values = plain(batch.column(target))
         if values.dtype == object:
             values = np.array([same.setdefault(label, label) for label in values], dtype=object)
         labels.append(values)
         rows = np.arange(-start % every, batch.num_rows, every)
         if rows.size:
-            sample.append(_frame(source, batch.take(rows), list(features), types, first_row=start))
+            sample.append(frame_of(source, batch.take(rows), list(features), types, first_row=start))
         start += batch.num_rows
     y, said = class_labels(np.concatenate(labels), source, target)
     X = Table(source, fmt, layout, n_rows, pd.concat(sample, ignore_index=True), batch_rows)

@@ -19,7 +19,7 @@ from luce.data.labels import class_labels, codes_of
 from luce.data.large import LargeDataset
 from luce.data.statistics import Statistics
 from luce.data.streams import reading
-from luce.data.tables import _find_target
+from luce.data.tables import find_target
 from luce.errors import DataFileError, MissingExtraError
 
 Array = np.ndarray[Any, Any]
@@ -93,7 +93,7 @@ def read(source: str, target: str | None, client: Any) -> LargeDataset:
 
     with reading(source):
         frame = dd.read_parquet(source)
-    target, notes = _find_target(source, [str(name) for name in frame.columns], target)
+    target, notes = find_target(source, [str(name) for name in frame.columns], target)
     parts = frame.to_delayed()
     looked = [delayed(_look)(part, target, -(-_SAMPLE // len(parts))) for part in parts]
     labels, samples = zip(*client.gather(client.compute(looked)), strict=True)
