@@ -16,8 +16,11 @@ from luce.blocks.rows import FileRows, Rows, SparseRows
 from luce.loss.inputs import Array, Matrix
 
 
-class _Folder:
-    """A temporary folder that lasts as long as this object, at most until the program ends."""
+class Scratch:
+    """A temporary folder that lasts as long as this object, at most until the program ends.
+
+    It is in ``$TMPDIR`` or else in ``/var/tmp``, for ``/tmp`` may lie in memory.
+    """
 
     def __init__(self) -> None:
         place = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else None)
@@ -26,13 +29,10 @@ class _Folder:
 
 
 class Cache:
-    """Rows written block by block to a temporary folder, which is gone when nothing uses it any more.
-
-    The folder is in ``$TMPDIR`` or else in ``/var/tmp``, for ``/tmp`` may lie in memory.
-    """
+    """Rows written block by block to a temporary folder, which is gone when nothing uses it any more."""
 
     def __init__(self) -> None:
-        self._folder = _Folder()
+        self._folder = Scratch()
         self._lengths: list[Array] = []
         self._dtypes: dict[str, Any] = {}
         self._rows = 0

@@ -128,7 +128,7 @@ def fit(
     from luce.cli import show
     from luce.data import large, sources, spread
     from luce.data.columns import describe, make_pipeline
-    from luce.data.labels import check_classes
+    from luce.data.labels import check_counts
     from luce.estimator import SoftmaxClassifier
     from luce.evaluation import evaluate, measure
 
@@ -156,7 +156,8 @@ def fit(
     for note in dataset.notes:
         out.remark(note)
     parts = _divide(dataset, valid, test_size, seed)
-    for note in check_classes(parts.train.y, data, dataset.layout.target):
+    classes_found, counts = parts.train.class_counts()
+    for note in check_counts(classes_found, counts, data, dataset.layout.target):
         out.warn(note)
 
     chosen = {name: value for name, value in parameters.items() if value is not None}
@@ -191,7 +192,6 @@ def fit(
         left = f"the same command with --resume goes on from {checkpoint}" if kept else "nothing was written"
         raise KeyboardInterrupt(f"{reached}; {left}") from None
 
-    counts = _class_counts(parts.train.y, pipeline.classes_)
     columns = [dict(zip(("name", "kind", "done"), line, strict=True)) for line in describe(pipeline)]
     held_out = None
     if parts.held_out is not None:
@@ -272,12 +272,6 @@ def _check_extra(path: str | None, option: str, extra: str, packages: tuple[str,
 
     if path is not None and any(find_spec(package) is None for package in packages):
         raise MissingExtraError(option, extra)
-
-
-def _class_counts(y: Any, classes: Any) -> Any:
-    import numpy as np
-
-    return np.bincount(np.searchsorted(classes, y), minlength=len(classes))
 
 
 def _as_dict(measured: Any) -> dict[str, Any]:

@@ -75,8 +75,13 @@ class CsvFile:
         with self._explained():
             return pyarrow.csv.read_csv(self.text, **self._options(types, columns))
 
-    def batches(self, types: dict[str, Any], columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """Yield record batches of the columns, whose types must be given; Arrow chooses their length."""
+    def batches(
+        self, types: dict[str, Any], columns: Sequence[str], rows: int, room: int = 0
+    ) -> Iterator[Any]:
+        """Yield record batches of the columns, whose types must be given; Arrow chooses their length.
+
+        The face of other tables has room for bytes that reading may take: here it takes little.
+        """
         import pyarrow.csv
 
         with self._explained():

@@ -101,6 +101,11 @@ class Dataset:
         X = self.X.iloc[index] if self.layout.kind == "table" else self.X[index]
         return replace(self, X=X, y=None if self.y is None else self.y[index], held_out=None)
 
+    def class_counts(self) -> tuple[Any, Any]:
+        """Return the classes, and how many rows each of them has."""
+        classes, counts = np.unique(self.y, return_counts=True)
+        return classes, counts
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,48 @@ def _whole_numbers(y: Array, where: str, target: str) -> tuple[Array, tuple[str,
     return y.astype(np.int64), (note,)
 
 
+def numbered(parts: Iterable[Any], source: str, target: str) -> tuple[Array, Array, tuple[str, ...]]:
+    """Return labels that come in parts as numbers, of as few bytes as will do, their classes, and notes.
+
+    Parameters
+    ----------
+    parts : iterable of array-like
+        Together what :func:`class_labels` takes, and checks.
+    source, target : str
+
+    Examples
+    --------
+    >>> numbered([np.array([7, 5]), np.array([5])], "d.csv", "y")
+    (array([1, 0, 0], dtype=uint8), array([5, 7]), ())
+    """
+    import pandas as pd
+
+    seen: dict[Any, int] = {}
+    found: list[Array] = []
+    codes: list[Array] = []
+    for part in parts:
+        code, values = pd.factorize(np.asarray(part).ravel(), use_na_sentinel=False)
+        fresh = np.array([value not in seen for value in values.tolist()], dtype=bool)
+        found.append(values[fresh])
+        places = np.array([seen.setdefault(value, len(seen)) for value in values.tolist()], dtype=np.int64)
+        codes.append(places[code].astype(np.min_scalar_type(len(seen))))
+    values, order = np.concatenate(found), np.concatenate(codes)
+    try:
+        labels, notes = class_labels(values, source, target)
+    except DataFileError:
+        class_labels(values[order], source, target)  # this one names the row
+        raise
+    classes, numbers = np.unique(labels, return_inverse=True)
+    return numbers.astype(np.min_scalar_type(len(classes)))[order], classes, notes
+
+
 def check_classes(y: Array, source: str, target: str | None) -> tuple[str, ...]:
-    """Check that the labels can be fitted; return what is worth a warning.
+    """Check that the labels can be fitted, as :func:`check_counts` does."""
+    return check_counts(*np.unique(y, return_counts=True), source, target)
+
+
+def check_counts(classes: Array, counts: Array, source: str, target: str | None) -> tuple[str, ...]:
+    """Check that labels of which there are so many can be fitted; return what is worth a warning.
 
     Raises
     ------
@@ -89,20 +130,20 @@ def check_classes(y: Array, source: str, target: str | None) -> tuple[str, ...]:
         There is one class only, or nearly every row is a class of its own.
     """
     where = f"{source}: {target!r}" if target else source
-    classes, counts = np.unique(y, return_counts=True)
+    rows = int(counts.sum())
     if classes.size < 2:
         raise DataFileError(
             f"{where} holds one class only ({classes[0]!s}); a classifier needs two or more: "
             "add rows of another class or choose another column"
         )
     alone = int((counts == 1).sum())
-    if classes.size > 20 and 2 * alone > y.size:
+    if classes.size > 20 and 2 * alone > rows:
         raise DataFileError(
-            f"{where} has {classes.size:,} different values in {y.size:,} rows; that is a quantity, text or "
+            f"{where} has {classes.size:,} different values in {rows:,} rows; that is a quantity, text or "
             "an identifier, not a class; choose another column"
         )
-    if y.dtype.kind in "iu" and classes.size > 50 and y.size < 10 * classes.size:
-        many = f"{target!r} has {classes.size:,} classes in {y.size:,} rows"
+    if classes.dtype.kind in "iu" and classes.size > 50 and rows < 10 * classes.size:
+        many = f"{target!r} has {classes.size:,} classes in {rows:,} rows"
         return (f"{many}; if it is a quantity, that is a regression",)
     return ()
 

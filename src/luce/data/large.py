@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from luce.data.columnar import ColumnarFolder, columnar_files
 from luce.data.columns import encoder, make_pipeline
 from luce.data.dataset import Dataset, Layout
 from luce.data.frames import frame_of, kind_of, plain
-from luce.data.labels import class_labels
+from luce.data.labels import numbered
 from luce.data.sources import format_of
 from luce.data.statistics import Statistics
 from luce.data.tables import find_target
@@ -29,6 +29,8 @@ from luce.errors import DataFileError, InputError
 
 Array = np.ndarray[Any, Any]
 _BATCH_SHARE = 32  # of the memory bound that a batch of a table may take
+_READER_SHARE = 4  # that what reads the files may take
+_PIECE = 100_000  # labels that are numbered at once
 _WIDTHS = {"number": 8, "bool": 1, "time": 8, "text": 64}  # bytes of a cell in memory, about
 _ENDS = 1 << 20  # bytes at each end of a file that its fingerprint reads
 _FILES = 16  # of the many of a Zarr array, that its fingerprint reads
@@ -44,6 +46,7 @@ class Table:
     n_rows: int
     sample: pd.DataFrame
     batch_rows: int
+    room: int  # bytes that reading may take
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,15 +56,19 @@ class Table:
     def batches(self) -> Iterator[tuple[slice, pd.DataFrame]]:
         """Yield the rows that a batch holds, and the batch."""
         start = 0
-        for batch in tables.batches(self.path, self.fmt, self.layout, self.batch_rows):
+        for batch in tables.batches(self.path, self.fmt, self.layout, self.batch_rows, self.room):
             yield slice(start, start + len(batch)), batch.X
             start += len(batch)
 
 
 @dataclass(frozen=True)
 class LargeDataset(Dataset):
-    """Rows of data larger than memory: X is all of the source, `index` says which rows these are."""
+    """Rows of data larger than memory: X is all of the source, `index` says which rows these are.
 
+    y holds the numbers of the labels in `classes`, not the labels, which would take much more memory.
+    """
+
+    classes: Array = field(default_factory=lambda: np.empty(0))
     index: Array | None = None
 
     def __len__(self) -> int:
@@ -71,6 +78,16 @@ class LargeDataset(Dataset):
     def rows(self, index: Array) -> LargeDataset:
         """Return the dataset of the rows at `index`."""
         return replace(self, y=self.y[index], index=index if self.index is None else self.index[index])
+
+    def class_counts(self) -> tuple[Array, Array]:
+        """Return the classes, and how many rows each of them has."""
+        counts = np.bincount(self.y, minlength=len(self.classes))
+        return self.classes[counts > 0], counts[counts > 0]
+
+    def learned(self, classifier: Any, X: Any) -> None:
+        """Fit a classifier to X, with these labels."""
+        classifier.fit(X, self.y)
+        classifier.classes_ = self.classes[classifier.classes_]
 
 
 def read(source: str, target: str | None, memory: int) -> LargeDataset | None:
@@ -87,7 +104,7 @@ def read(source: str, target: str | None, memory: int) -> LargeDataset | None:
         return _npy(source, X, target)
     if fmt == "zarr":
         X, y = arrays.open_zarr(source, target, labels=True)
-        return None if X.nbytes <= memory or X.ndim != 2 else _matrix(source, rows_of(X), y, None)
+        return None if X.nbytes <= memory or X.ndim != 2 else _matrix(source, rows_of(X), _pieces(y), None)
     return None
 
 
@@ -111,7 +128,7 @@ def fit(
             steps = [("pixels", first[0].fit(rows.read(0, 1)))]
             rows = Mapped(rows, first[0].transform, rows.shape[1], np.float32)
     used = rows if train.index is None else Subset(rows, index)
-    classifier.fit(DiskSamples(used, memory), train.y)
+    train.learned(classifier, DiskSamples(used, memory))
     return Pipeline([*steps, ("classifier", classifier)]), rows
 
 
@@ -119,7 +136,7 @@ def encoded(part: LargeDataset, rows: Rows) -> Dataset:
     """Return some of the encoded rows that :func:`fit` gave, for the last step of its pipeline."""
     index = np.arange(len(part)) if part.index is None else part.index
     X = _Loading(Subset(rows, index))
-    return Dataset(X, part.y, Layout("matrix", rows.shape[1]), part.name, part.fingerprint)
+    return Dataset(X, part.classes[part.y], Layout("matrix", rows.shape[1]), part.name, part.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -169,20 +186,22 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
         return None
     batch_rows = max(1, memory // _BATCH_SHARE // width)
     every = max(1, n_rows * width * _BATCH_SHARE // memory)
-    labels, sample, start = [], [], 0
-    same: dict[Any, Any] = {}  # each label is held once
-    for batch in folder.batches({}, [*features, target], batch_rows):
-        values = plain(batch.column(target))
-        if values.dtype == object:
-            values = np.array([same.setdefault(label, label) for label in values], dtype=object)
-        labels.append(values)
-        rows = np.arange(-start % every, batch.num_rows, every)
-        if rows.size:
-            sample.append(frame_of(source, batch.take(rows), list(features), types, first_row=start))
-        start += batch.num_rows
-    y, said = class_labels(np.concatenate(labels), source, target)
-    X = Table(source, fmt, layout, n_rows, pd.concat(sample, ignore_index=True), batch_rows)
-    return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said))
+    sample = []
+
+    def labels() -> Iterator[Array]:
+        start = 0
+        for batch in folder.batches({}, [*features, target], batch_rows, memory // _READER_SHARE):
+            rows = np.arange(-start % every, batch.num_rows, every)
+            if rows.size:
+                sample.append(frame_of(source, batch.take(rows), list(features), types, first_row=start))
+            start += batch.num_rows
+            yield plain(batch.column(target))
+
+    y, classes, said = numbered(labels(), source, target)
+    X = Table(
+        source, fmt, layout, n_rows, pd.concat(sample, ignore_index=True), batch_rows, memory // _READER_SHARE
+    )
+    return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said), classes=classes)
 
 
 def _libsvm(source: str) -> LargeDataset:
@@ -191,33 +210,36 @@ def _libsvm(source: str) -> LargeDataset:
         cache.append(X)
         labels.append(y)
         width, one_based = max(width, X.shape[1]), one_based and lowest > 0
-    y, notes = class_labels(np.concatenate(labels), source, "labels")
+    y, classes, notes = numbered(labels, source, "labels")
     rows = cache.rows(width - one_based, int(one_based))
     layout = Layout("sparse", rows.shape[1], one_based=one_based)
-    return LargeDataset(rows, y, layout, source, _fingerprint([source]), notes)
+    return LargeDataset(rows, y, layout, source, _fingerprint([source]), notes, classes=classes)
 
 
 def _npy(source: str, X: Array, target: str | None) -> LargeDataset:
     if target is None or not arrays.COLUMN.fullmatch(target):
         labels = target or arrays.labels_file(source)
-        return _matrix(source, rows_of(X), arrays.load_labels(source, labels), None)
+        return _matrix(source, rows_of(X), _pieces(arrays.load_labels(source, labels)), None)
     column = int(target)
     if not -X.shape[1] <= column < X.shape[1]:
         raise DataFileError(f"{source}: has {X.shape[1]} columns; --target {target} is not among them")
     rows = rows_of(X)
     step = max(1, len(X) // 1000)
-    y = np.concatenate([rows.read(i, min(i + step, len(X)))[:, column] for i in range(0, len(X), step)])
+    y = (rows.read(i, min(i + step, len(X)))[:, column].copy() for i in range(0, len(X), step))
     without = Mapped(rows, lambda block: np.delete(block, column, axis=1), X.shape[1] - 1, X.dtype)
     return _matrix(source, without, y, target)
 
 
-def _matrix(source: str, rows: Rows, y: Any, target: str | None) -> LargeDataset:
-    y, notes = class_labels(np.array(y), source, target or "labels")
+def _pieces(y: Array) -> Iterator[Array]:
+    return (y[i : i + _PIECE] for i in range(0, max(1, len(y)), _PIECE))
+
+
+def _matrix(source: str, rows: Rows, labels: Iterator[Array], target: str | None) -> LargeDataset:
+    y, classes, notes = numbered(labels, source, target or "labels")
     arrays.check_lengths(source, rows.shape[0], len(y))
     files = list(rows.files[:_FILES])
-    return LargeDataset(
-        rows, y, Layout("matrix", rows.shape[1], target=target), source, _fingerprint(files), notes
-    )
+    layout = Layout("matrix", rows.shape[1], target=target)
+    return LargeDataset(rows, y, layout, source, _fingerprint(files), notes, classes=classes)
 
 
 def _fingerprint(files: list[str]) -> str:

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from luce.data.columns import encoder, make_pipeline
 from luce.data.dataset import Layout
-from luce.data.labels import class_labels, codes_of
+from luce.data.labels import codes_of, numbered
 from luce.data.large import LargeDataset
 from luce.data.statistics import Statistics
 from luce.data.streams import reading
@@ -98,12 +98,12 @@ def read(source: str, target: str | None, client: Any) -> LargeDataset:
     looked = [delayed(_look)(part, target, -(-_SAMPLE // len(parts))) for part in parts]
     labels, samples = zip(*client.gather(client.compute(looked)), strict=True)
     sample = pd.concat(samples, ignore_index=True)
-    y, said = class_labels(np.concatenate(labels), source, target)
+    y, classes, said = numbered(labels, source, target)
     types = tuple(_TYPES.get(getattr(dtype, "kind", "O"), "text") for dtype in sample.dtypes)
     layout = Layout("table", sample.shape[1], tuple(sample.columns), types, target)
     table = Table(client, parts, np.cumsum([0, *(len(part) for part in labels)]), sample)
     digest = f"dask:{frame.npartitions} partitions of {len(y)} rows"
-    return LargeDataset(table, y, layout, source, digest, (*notes, *said))
+    return LargeDataset(table, y, layout, source, digest, (*notes, *said), classes=classes)
 
 
 def fit(train: LargeDataset, classifier: Any, text: list[str] | None = None) -> Pipeline:
@@ -124,14 +124,14 @@ def fit(train: LargeDataset, classifier: Any, text: list[str] | None = None) -> 
             table.run(_encoded, index, planned, encode), counts[counts > 0].tolist(), strict=True
         )
     ]
-    classifier.fit(da.concatenate(blocks), train.y)
+    train.learned(classifier, da.concatenate(blocks))
     return Pipeline([("table", planned), ("encode", encode), ("classifier", classifier)])
 
 
 def scores(pipeline: Pipeline, part: LargeDataset) -> tuple[Array, Array, Array]:
     """Return the true and the predicted classes of some rows, by number, and log p of the true ones."""
     index = np.arange(len(part)) if part.index is None else part.index
-    truth = codes_of(part.y, pipeline.classes_)
+    truth = codes_of(part.classes, pipeline.classes_)[part.y]
     pieces = np.split(truth, np.searchsorted(index, part.X.ends[1:-1]))
     found = part.X.gathered(part.X.run(_scored, index, pipeline, each=pieces))
     predicted, likelihood = zip(*found, strict=True)

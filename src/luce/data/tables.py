@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from luce.data.columnar import ColumnarFile, ColumnarFolder, columnar_files
+from luce.data.columnar import ROOM, ColumnarFile, ColumnarFolder, columnar_files
 from luce.data.csv_file import CsvFile
 from luce.data.dataset import Batch, Dataset, Layout, listed, missing_column
 from luce.data.frames import arrow_types, frame_of, kind_of, plain
@@ -52,13 +52,13 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
     return Dataset(X, y, layout, path, digest, tuple(notes))
 
 
-def batches(path: str, fmt: str, layout: Layout, rows: int) -> Iterator[Batch]:
-    """Yield the feature columns, at most `rows` rows at a time."""
+def batches(path: str, fmt: str, layout: Layout, rows: int, room: int = ROOM) -> Iterator[Batch]:
+    """Yield the feature columns, at most `rows` rows at a time; reading takes about `room` bytes."""
     features = list(layout.features)
     done = 0
     with _opened(path, fmt) as file:
         _check_present(path, file.names, features)
-        for part in file.batches(arrow_types(layout), features, rows):
+        for part in file.batches(arrow_types(layout), features, rows, room):
             for start in range(0, part.num_rows, rows):
                 piece = part.slice(start, rows)
                 yield Batch(frame_of(path, piece, features, layout.types, first_row=done))
