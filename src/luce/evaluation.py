@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from luce.data.dataset import Dataset
-from luce.data.labels import codes_of
 
 Array = np.ndarray[Any, Any]
+_PIECE = 1 << 16  # rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Evaluation:
 
 
 def evaluate(pipeline: Any, data: Dataset, frequencies: Array, *, rows: int = 16384) -> Evaluation:
-    """Predict data in batches of `rows` and measure the predictions.
+    """Predict data in batches of `rows`, or fewer, and measure the predictions.
 
     Parameters
     ----------
@@ -87,14 +87,13 @@ def evaluate(pipeline: Any, data: Dataset, frequencies: Array, *, rows: int = 16
         Fractions of the classes in the data that were fitted, for the baseline.
     """
     classes = pipeline.classes_
-    truth = codes_of(data.y, classes)
-    predicted = np.empty(len(truth), np.intp)
+    truth = data.codes(classes)
+    predicted = np.empty(len(truth), np.min_scalar_type(len(classes)))
     log_likelihood = np.empty(len(truth))
-    for start in range(0, len(truth), rows):
-        part = np.arange(start, min(start + rows, len(truth)))
-        log_proba = pipeline.predict_log_proba(data.rows(part).X)
+    for part, X in data.batches(rows):
+        log_proba = pipeline.predict_log_proba(X)
         predicted[part] = log_proba.argmax(axis=1)
-        log_likelihood[part] = log_proba[np.arange(part.size), truth[part]]
+        log_likelihood[part] = log_proba[np.arange(len(log_proba)), truth[part]]
     return measure(truth, predicted, log_likelihood, classes, frequencies)
 
 
@@ -135,7 +134,7 @@ def measure(
         log_frequencies = np.log(frequencies)
     return Evaluation(
         classes=classes,
-        confusion=np.bincount(truth * C + predicted, minlength=C * C).reshape(C, C),
+        confusion=np.bincount(truth.astype(np.intp) * C + predicted, minlength=C * C).reshape(C, C),
         unknown=int((~known).sum()),
         log_loss=_mean(-log_likelihood[known]),
         baseline_accuracy=float(always[majority, majority] / max(1, rows)),
@@ -163,14 +162,22 @@ def split(y: Array, test_size: float, seed: int) -> tuple[Array, Array]:
     >>> len(train), len(test)
     (4, 1)
     """
-    _, codes = np.unique(y, return_inverse=True)
+    classes, counts = np.unique(y, return_counts=True)
+    # Of large data, what has a value for each row must be small.
+    codes = np.empty(len(y), np.min_scalar_type(len(classes)))
+    is_test = np.empty(len(y), dtype=bool)
+    narrow = np.int32 if len(y) < 2**31 else np.int64
     rng = np.random.default_rng(seed)
-    order = rng.permutation(codes.size)
-    order = order[np.argsort(codes[order], kind="stable")]
+    order = rng.permutation(np.arange(len(y), dtype=narrow))
     # Row k is a test row where the line (k + start) * test_size crosses a whole number.
-    steps = np.floor((np.arange(codes.size + 1) + rng.random()) * test_size)
-    is_test = np.diff(steps) > 0
-    first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    begin = rng.random()
+    for start in range(0, len(y), _PIECE):
+        part = slice(start, start + _PIECE)
+        codes[part] = np.searchsorted(classes, y[part])
+        k = np.arange(start, start + len(codes[part]) + 1)
+        is_test[part] = np.diff(np.floor((k + begin) * test_size)) > 0
+    order = order[np.argsort(codes[order], kind="stable")]
+    first = np.cumsum([0, *counts[:-1]])
     trained = np.add.reduceat(~is_test, first)
     is_test[first[trained == 0]] = False
     return np.sort(order[~is_test]), np.sort(order[is_test])

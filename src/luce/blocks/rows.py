@@ -161,7 +161,8 @@ class Subset(Rows):
 
     def cuts(self, size: int) -> Array:
         """Return the rows at which to cut: no block reaches over two of those of all the rows."""
-        return np.unique(np.searchsorted(self._index, self._rows.cuts(size)))
+        # a search in an index of another type would make a copy of it
+        return np.unique(np.searchsorted(self._index, self._rows.cuts(size).astype(self._index.dtype)))
 
     def read(self, start: int, stop: int, buffer: Array | None = None) -> Matrix:
         """Return some rows: rows far from the others are read one by one."""

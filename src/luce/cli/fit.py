@@ -203,7 +203,7 @@ def fit(
                 scored = spread.scores(pipeline, parts.held_out)
                 measured = measure(*scored, pipeline.classes_, frequencies)
             else:
-                measured = evaluate(pipeline[-1], large.encoded(parts.held_out, rows), frequencies)
+                measured = evaluate(pipeline[-1], large.encoded(parts.held_out, rows, bound), frequencies)
         held_out = {"how": parts.how, "split": parts.split, "test_size": test_size, **_as_dict(measured)}
     result = {
         "command": "fit",

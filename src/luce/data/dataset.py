@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from luce.data.labels import codes_of
 from luce.errors import DataFileError
 
 
@@ -100,6 +101,16 @@ class Dataset:
         """Return the dataset of the rows at `index`."""
         X = self.X.iloc[index] if self.layout.kind == "table" else self.X[index]
         return replace(self, X=X, y=None if self.y is None else self.y[index], held_out=None)
+
+    def batches(self, rows: int) -> Iterator[tuple[slice, Any]]:
+        """Yield the numbers of some rows, at most `rows` of them, and their X."""
+        for start in range(0, len(self), rows):
+            part = slice(start, min(start + rows, len(self)))
+            yield part, self.rows(np.arange(part.start, part.stop)).X
+
+    def codes(self, classes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the index of each row's label in `classes`, -1 where it is not among them."""
+        return codes_of(self.y, classes)
 
     def class_counts(self) -> tuple[Any, Any]:
         """Return the classes, and how many rows each of them has."""

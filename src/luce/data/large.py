@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from luce.data.columnar import ColumnarFolder, columnar_files
 from luce.data.columns import encoder, make_pipeline
 from luce.data.dataset import Dataset, Layout
 from luce.data.frames import frame_of, kind_of, plain
-from luce.data.labels import numbered
+from luce.data.labels import codes_of, numbered
 from luce.data.sources import format_of
 from luce.data.statistics import Statistics
 from luce.data.tables import find_target
@@ -84,6 +85,12 @@ class LargeDataset(Dataset):
         counts = np.bincount(self.y, minlength=len(self.classes))
         return self.classes[counts > 0], counts[counts > 0]
 
+    def codes(self, classes: Array) -> Array:
+        """Return the index of each row's label in `classes`, -1 where it is not among them."""
+        places = codes_of(self.classes, classes)
+        narrow: Array = places.astype(np.min_scalar_type(-len(classes) - 1))
+        return narrow[self.y]
+
     def learned(self, classifier: Any, X: Any) -> None:
         """Fit a classifier to X, with these labels."""
         classifier.fit(X, self.y)
@@ -132,25 +139,32 @@ def fit(
     return Pipeline([*steps, ("classifier", classifier)]), rows
 
 
-def encoded(part: LargeDataset, rows: Rows) -> Dataset:
+def encoded(part: LargeDataset, rows: Rows, memory: int) -> Encoded:
     """Return some of the encoded rows that :func:`fit` gave, for the last step of its pipeline."""
     index = np.arange(len(part)) if part.index is None else part.index
-    X = _Loading(Subset(rows, index))
-    return Dataset(X, part.classes[part.y], Layout("matrix", rows.shape[1]), part.name, part.fingerprint)
+    return Encoded(
+        Subset(rows, index),
+        part.y,
+        part.layout,
+        part.name,
+        part.fingerprint,
+        classes=part.classes,
+        room=memory,
+    )
 
 
 @dataclass(frozen=True)
-class _Loading:
-    """Rows that are read when they are asked for by their numbers."""
+class Encoded(LargeDataset):
+    """Rows, to be predicted as they are read, a small part of `room` bytes at a time."""
 
-    rows: Subset
+    room: int = 0
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows.shape
-
-    def __getitem__(self, index: Array) -> Any:
-        return Subset(self.rows, index).read(0, len(index))
+    def batches(self, rows: int) -> Iterator[tuple[slice, Any]]:
+        """Yield the numbers of some rows, at most `rows` of them, and their X."""
+        for first, last in pairwise(self.X.cuts(self.room // _BATCH_SHARE).tolist()):
+            for start in range(first, last, rows):
+                part = slice(start, min(start + rows, last))
+                yield part, self.X.read(part.start, part.stop)
 
 
 def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[Any], Rows]:

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from luce.data.columns import encoder, make_pipeline
 from luce.data.dataset import Layout
-from luce.data.labels import codes_of, numbered
+from luce.data.labels import numbered
 from luce.data.large import LargeDataset
 from luce.data.statistics import Statistics
 from luce.data.streams import reading
@@ -131,7 +131,7 @@ def fit(train: LargeDataset, classifier: Any, text: list[str] | None = None) -> 
 def scores(pipeline: Pipeline, part: LargeDataset) -> tuple[Array, Array, Array]:
     """Return the true and the predicted classes of some rows, by number, and log p of the true ones."""
     index = np.arange(len(part)) if part.index is None else part.index
-    truth = codes_of(part.classes, pipeline.classes_)[part.y]
+    truth = part.codes(pipeline.classes_)
     pieces = np.split(truth, np.searchsorted(index, part.X.ends[1:-1]))
     found = part.X.gathered(part.X.run(_scored, index, pipeline, each=pieces))
     predicted, likelihood = zip(*found, strict=True)
