@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from luce.arrays import astype, dot, namespace
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -135,29 +136,39 @@ class Objective:
         return theta[: self.data.n_features]
 
     def _split(self, theta: Array) -> tuple[Array, Array | None]:
-        W = self.weights(theta).astype(self.dtype)
-        return W, (theta[-1].copy() if self.fit_intercept else None)
+        W = astype(self.weights(theta), self.dtype)
+        return W, (astype(theta[-1], np.float64) if self.fit_intercept else None)
 
     def _join(self, W: Array, b: Array, theta: Array) -> Array:
-        out = np.empty(self.shape)
-        np.divide(W, self.data.total_weight, out=self.weights(out))
-        self.weights(out)[...] += self.reg * self.weights(theta)
+        """Return the mean that these sums make, with the penalty's part, in the dtype of theta."""
+        total = self.data.total_weight
+        out = self.reg * total * theta
+        weights = self.weights(out)
+        weights += W
         if self.fit_intercept:
-            out[-1] = b / self.data.total_weight
+            out[-1] = b
+        out /= total
         return out
 
     def _sum(self, name: str, *args: Any, cost: float = 1.0, **options: Any) -> Any:
         self._shared["passes"] += cost
         return self.data.sum(name, *args, **options)
 
+    def penalised(self, gradient: Array, theta: Array, reg: float) -> Array:
+        """Return a gradient with that of reg/2 ||W||^2 added."""
+        out: Array = namespace(gradient).asarray(gradient, copy=True)
+        weights = self.weights(out)
+        weights += reg * self.weights(theta)
+        return out
+
     def smooth_penalty(self, theta: Array) -> float:
         """Return reg/2 ||W||^2."""
         W = self.weights(theta)
-        return 0.5 * self.reg * float(np.vdot(W, W))
+        return 0.5 * self.reg * dot(W, W)
 
     def rough_penalty(self, theta: Array) -> float:
         """Return l1 ||W||_1."""
-        return self.l1 * float(np.abs(self.weights(theta)).sum()) if self.l1 else 0.0
+        return self.l1 * float(abs(self.weights(theta)).sum()) if self.l1 else 0.0
 
     def value(self, theta: Array) -> float:
         """Return F(theta) without its rough part."""
@@ -193,11 +204,8 @@ class Objective:
         See :func:`luce.loss.passes.divergence`.
         """
         sums = self._sum("divergence", *self._split(theta), *self._split(direction), cost=1.5)
-        total, moved = sums[0] / self.data.total_weight, np.empty(self.shape)
-        self.weights(moved)[...] = sums[1] / self.data.total_weight
-        if self.fit_intercept:
-            moved[-1] = sums[2] / self.data.total_weight
-        return float(total), moved
+        mean = self.with_penalty(0.0)._join(sums[1], sums[2], direction)
+        return float(sums[0]) / self.data.total_weight, mean
 
     def class_curvature(self, theta: Array) -> Array:
         """Return the mean of diag(p) - p p^T (C, C), the curvature of the loss in the scores."""

@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from luce.arrays import astype, beside, dot, namespace, norm, on_host
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.factor import Factor
@@ -56,7 +57,7 @@ def certify(
     Parameters
     ----------
     objective : Objective
-        Its products are done in float64 here, whatever its dtype.
+        What is proven is computed in float64, whatever its dtype; a better direction is sought in its dtype.
     theta : array
     direction : array, optional
         An approximate Newton direction at theta; any will do, a better one gives a tighter bound.
@@ -71,25 +72,23 @@ def certify(
     -------
     Certificate
     """
-    objective = objective.in_dtype(np.float64)
+    narrow, objective = objective, objective.in_dtype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # far from the optimum a bound may well be infinite
         value, gradient = objective.value_and_gradient(theta)
         loss = value - objective.smooth_penalty(theta)
         rough = objective.rough_penalty(theta)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+        if not (np.isfinite(value) and _finite(gradient)):
             return Certificate(value + rough, np.inf)
         noise = _Noise(objective, theta, loss)
         pull = _without_penalty(objective, gradient, theta)
         gap = _gap(objective, theta, loss, pull, 0.0, noise)
         goal = target * (value + rough)
         used = None
-        if gap > goal and direction is not None and np.isfinite(direction).all():
-            product = objective.hessian_product(theta, direction)
+        if gap > goal and direction is not None and _finite(direction):
             if inverse is not None and objective.reg > 0 and objective.l1 == 0:
-                direction, product = _improve(
-                    objective, theta, gradient, direction, product, inverse, goal, most_products
-                )
-            reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
+                direction = _improve(narrow, theta, gradient, direction, inverse, goal, most_products)
+            del gradient
+            reached, used = _along(objective, theta, loss, pull, astype(direction, np.float64), noise, goal)
             gap = _least(gap, reached)
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
@@ -106,6 +105,11 @@ def carry(objective: Objective, certificate: Certificate, theta: Array) -> Certi
     return Certificate(value, gap if np.isfinite(gap) else np.inf)
 
 
+def _finite(array: Array) -> bool:
+    xp = namespace(array)
+    return bool(xp.all(xp.isfinite(array)))
+
+
 def _least(gap: float, ceiling: float) -> float:
     return gap if gap < ceiling else ceiling  # also where gap is NaN
 
@@ -119,7 +123,7 @@ def expect(
     """
     loss = value - objective.smooth_penalty(theta)
     pull = _without_penalty(objective, product, direction)
-    divergence = 0.5 * float(np.vdot(direction, pull))
+    divergence = 0.5 * dot(direction, pull)
     moved = _without_penalty(objective, gradient, theta) + pull
     noise = _Noise(objective, theta, loss).moved(direction)
     return _gap(objective, theta, loss, moved, divergence, noise)
@@ -130,62 +134,63 @@ def _improve(
     theta: Array,
     gradient: Array,
     direction: Array,
-    product: Array,
     inverse: Inverse,
     target: float,
     most_products: int,
-) -> tuple[Array, Array]:
-    """Return a direction with a better bound and its Hessian product, by preconditioned conjugate gradients.
+) -> Array:
+    """Return a direction with a better bound, by preconditioned conjugate gradients.
 
     To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of
     the loss in the Hessian. It swings along the iterates of conjugate gradients; the combination with the
     best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no
-    product.
+    product. All is done in the dtype of the objective: whatever comes of it is a direction.
     """
     reg = objective.reg
-    best, best_pull = direction, _without_penalty(objective, product, direction)
-
-    def bound(d: Array, pull: Array) -> float:
-        residual = settled(objective, gradient + pull)
-        return 0.5 * float(np.vdot(d, pull)) + float(np.vdot(residual, residual)) / (2 * reg)
-
+    gradient, direction = (astype(a, objective.dtype) for a in (gradient, direction))
+    product = objective.hessian_product(theta, direction)
+    pull = _without_penalty(objective, product, direction)
+    left = settled(objective, gradient + pull)  # of the best direction so far
+    best, best_pull = direction, pull
     residual = gradient + product
-    z = inverse(residual)
-    rz = float(np.vdot(residual, z))
-    along = -z
-    reached = bound(best, best_pull)
+    del product
+    along, last = None, 1.0
     for _ in range(most_products):
-        sure = -float(np.vdot(direction, gradient + product / 2))  # the true gap is no less, to second order
-        if reached <= 0.8 * target or sure > target or not rz > 0:
+        reached = 0.5 * dot(best, best_pull) + dot(left, left) / (2 * reg)
+        sure = -0.5 * (
+            dot(direction, gradient) + dot(direction, residual)
+        )  # second order: the gap is no less
+        if reached <= 0.8 * target or sure > target:
             break
-        H_along = objective.hessian_product(theta, along)
-        curvature = float(np.vdot(along, H_along))
+        z = astype(inverse(residual), objective.dtype)
+        rz = dot(residual, z)
+        if not rz > 0:
+            break
+        along = -z if along is None else (rz / last) * along - z
+        last = rz
+        product = objective.hessian_product(theta, along)
+        curvature = dot(along, product)
         if not curvature > 0:
             break
-        direction = direction + (rz / curvature) * along
-        product = product + (rz / curvature) * H_along
-        residual = gradient + product
-        pull = _without_penalty(objective, product, direction)
+        step = rz / curvature
+        direction = direction + step * along
+        residual += step * product
+        pull = pull + step * _without_penalty(objective, product, along)
         delta, delta_pull = direction - best, pull - best_pull
-        over, now = settled(objective, delta_pull), settled(objective, gradient + best_pull)
-        square = float(np.vdot(delta, delta_pull)) + float(np.vdot(over, over)) / reg
-        slope = float(np.vdot(best, delta_pull)) + float(np.vdot(over, now)) / reg
+        over = settled(objective, delta_pull)
+        square = dot(delta, delta_pull) + dot(over, over) / reg
+        slope = dot(best, delta_pull) + dot(over, left) / reg
         if square > 0:
-            best, best_pull = best - slope / square * delta, best_pull - slope / square * delta_pull
-        reached = bound(best, best_pull)
-        z = inverse(residual)
-        rz, last = float(np.vdot(residual, z)), rz
-        along = -z + (rz / last) * along
-    best_product = best_pull.copy()
-    objective.weights(best_product)[...] += reg * objective.weights(best)
-    return best, best_product
+            share = -slope / square
+            best, best_pull, left = best + share * delta, best_pull + share * delta_pull, left + share * over
+    return best
 
 
 def settled(objective: Objective, residual: Array) -> Array:
     """Return about what is left of residuals (..., D', C) in the weights once the intercept is settled."""
     left: Array = residual[..., : objective.data.n_features, :]
     if objective.fit_intercept:
-        left = left - objective.moments()[0][:, None] * residual[..., -1:, :]
+        mean = namespace(residual).astype(objective.moments()[0], residual.dtype)
+        left = left - mean[:, None] * residual[..., -1:, :]
     return left
 
 
@@ -213,15 +218,14 @@ def _along(
         if gap <= goal or not halved or not objective.fit_intercept:
             return gap, best
         if settle is None:
-            settle = np.linalg.pinv(objective.class_curvature(theta), rcond=1e-13, hermitian=True)
-        direction = direction.copy()
+            A = on_host(objective.class_curvature(theta))
+            settle = beside(np.linalg.pinv(A, rcond=1e-13, hermitian=True), theta)
+        direction = namespace(direction).asarray(direction, copy=True)
         direction[-1] -= settle @ moved[-1]
 
 
 def _without_penalty(objective: Objective, gradient: Array, theta: Array) -> Array:
-    out = gradient.copy()
-    objective.weights(out)[...] -= objective.reg * objective.weights(theta)
-    return out
+    return objective.penalised(gradient, theta, -objective.reg)
 
 
 class _Noise:
@@ -236,7 +240,7 @@ class _Noise:
         unit = (16 + np.sqrt(objective.data.n_features)) * _EPS
         summed = (16 + np.sqrt(objective.data.n_samples)) * _EPS
         unsettled = min(1.0, 2 * max(loss, 0.0))  # bounds mean |p - y|, and mean p (1 - p)
-        self.scale = np.sqrt(objective.moments()[1])  # root mean square of each feature
+        self.scale = np.sqrt(on_host(objective.moments()[1]))  # root mean square of each feature
         scores = self._spread(theta)
         self.of_value = (
             unit * (1.0 + scores * unsettled) + summed * unsettled
@@ -246,9 +250,12 @@ class _Noise:
         self.of_gradients = (4 * _EPS + summed * np.sqrt(unsettled)) * self.scale
 
     def _spread(self, theta: Array) -> float:
-        size = np.abs(self._objective.weights(theta)).max(axis=1, initial=0.0)
-        intercept = np.abs(theta[-1]).max() if self._objective.fit_intercept else 0.0
-        return float(self.scale @ size + intercept)
+        xp = namespace(theta)
+        size = on_host(
+            xp.maximum(xp.max(theta, axis=1), -xp.min(theta, axis=1))
+        )  # of the weights of a feature
+        intercept = size[-1] if self._objective.fit_intercept else 0.0
+        return float(self.scale @ self._objective.weights(size) + intercept)
 
     def moved(self, direction: Array) -> _Noise:
         """Return the noise with q moved along a direction."""
@@ -268,30 +275,33 @@ def _gap(
     noise: _Noise,
 ) -> float:
     """Return the bound for a dual point of this divergence from p, gradient the mean of [x, 1] (q - y)."""
+    xp = namespace(gradient)
     absolute = noise.of_gradients
     divergence = np.square(np.sqrt(max(divergence, 0.0)) + 2 * noise.of_probabilities)
     W, G = objective.weights(theta), objective.weights(gradient)
     if objective.fit_intercept:
-        mix, mixed, distance = _balance(objective, theta, loss, gradient[-1], noise.of_means)
-        divergence = (1 - mix) * divergence + mix * distance
-        G = (1 - mix) * G + mix * mixed
+        mix, t, distance = _balance(objective, theta, loss, on_host(gradient[-1]), noise.of_means)
+        if mix > 0.0:  # the gradient that q = t everywhere would have: the mean of x (t - y)
+            divergence = (1 - mix) * divergence + mix * distance
+            G = (1 - mix) * G - mix * objective.class_means()[0]
+            G += objective.moments()[0][:, None] * beside(mix * t, G)
     reg, l1 = objective.reg, objective.l1
     if reg > 0:
         # R*(-G) is taken at V; what R(W) + R*(-G) + <W, G> comes to, without differences of large numbers
-        V = -np.sign(G) * np.maximum(np.abs(G) - l1, 0.0) / reg
-        away = float(np.linalg.norm(W - V) + np.linalg.norm(absolute) * np.sqrt(W.shape[1]) / reg)
+        V = -xp.sign(G) * xp.clip(xp.abs(G) - l1, 0.0, None) / reg if l1 > 0 else -G / reg
+        away = norm(W - V) + float(np.linalg.norm(absolute)) * np.sqrt(W.shape[1]) / reg
         bracket = 0.5 * reg * np.square(away)
         residual = reg * V + G
     else:
         # R* is infinite where |G| > l1. The labels' own G is zero: mixing q with them brings G into bounds
-        most = float((np.abs(G) + absolute[:, None]).max(initial=0.0))
+        most = float(xp.max(xp.abs(G) + beside(absolute[:, None], G))) if len(G) else 0.0
         mix = max(0.0, 1.0 - l1 / most) if most > 0 else 0.0
         divergence = (1 - mix) * divergence + mix * loss
         residual = (1 - mix) * G
         bracket = 0.0
     if l1 > 0:
-        bracket += float(np.sum(np.maximum(l1 * np.abs(W) + W * residual, 0.0)))
-        bracket += float(np.abs(W).sum(axis=1) @ absolute)
+        bracket += float(xp.sum(xp.clip(l1 * xp.abs(W) + W * residual, 0.0, None)))
+        bracket += float(on_host(xp.sum(xp.abs(W), axis=1)) @ absolute)
     return float(divergence + bracket)
 
 
@@ -300,21 +310,21 @@ def _balance(
 ) -> tuple[float, Array, float]:
     """Mend mean(q - y) = 0 exactly, by mixing every q_i with one and the same distribution t.
 
-    Returns the share of t, the gradient that q = t everywhere would have, and its mean KL(t || p_i).
+    Returns the share of t, which is none where nothing needs mending, t, and its mean KL(t || p_i).
     """
     mean_xt, prior = objective.class_means()
-    mean_x = objective.moments()[0]
+    prior = on_host(prior)
     surplus = excess + relative  # of mean q over the prior, with all that rounding may have hidden
     mix = float(np.clip((surplus / (prior + surplus)).max(), 0.0, 1.0))
     if mix == 0.0:
-        return 0.0, mean_xt, 0.0
+        return 0.0, prior, 0.0
     t = np.maximum(prior - (1 - mix) * (prior + excess), 0.0)
     t /= t.sum()
-    W = objective.weights(theta)
-    mean_logsumexp = loss + float(np.vdot(mean_xt, W)) + float(prior @ theta[-1])
-    mean_log_p = mean_x @ W + theta[-1] - mean_logsumexp
+    W, b = objective.weights(theta), on_host(theta[-1])
+    mean_logsumexp = loss + dot(mean_xt, W) + float(prior @ b)
+    mean_log_p = on_host(objective.moments()[0] @ W) + b - mean_logsumexp
     distance = float(np.sum(t * np.log(t, where=t > 0, out=np.zeros_like(t))) - t @ mean_log_p)
-    return mix, np.outer(mean_x, t) - mean_xt, max(distance, 0.0)
+    return mix, t, max(distance, 0.0)
 
 
 def certify_locally(objective: Objective, theta: Array) -> Certificate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg as sl
 
+from luce.arrays import namespace
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse
@@ -35,12 +36,12 @@ class Product:
                 sample = sample.in_dtype(np.float64)
             S, self.mean = sample.gram()
             if objective.fit_intercept:
-                S = S - np.outer(self.mean, self.mean)
-            self.e, self.Q = np.linalg.eigh(S)
+                S = S - self.mean[:, None] * self.mean
+            self.e, self.Q = namespace(S).linalg.eigh(S)
         else:
             self.mean, second = objective.moments()
-            self.e = second - np.square(self.mean) if objective.fit_intercept else second
-        self.e = np.maximum(self.e, 0.0)
+            self.e = second - self.mean * self.mean if objective.fit_intercept else second
+        self.e = namespace(self.e).clip(self.e, 0.0, None)
 
     @classmethod
     def of(cls, objective: Objective) -> Product:
@@ -55,7 +56,7 @@ class Product:
         def apply(gradient: Array) -> Array:
             G = objective.weights(gradient)
             if objective.fit_intercept:
-                G = G - np.outer(self.mean, gradient[-1])
+                G = G - self.mean[:, None] * gradient[-1]
             W = G @ R if self.Q is None else self.Q.T @ G @ R
             W = (W / width) @ R.T
             if self.Q is not None:
@@ -63,7 +64,8 @@ class Product:
             if not objective.fit_intercept:
                 return W
             intercept = ((gradient[-1] @ R) / a) @ R.T - self.mean @ W
-            return np.vstack([W, intercept])
+            joined: Array = namespace(W).concat([W, intercept[None]])
+            return joined
 
         return apply
 
@@ -77,11 +79,9 @@ class Product:
         return R, s + 1 / a if objective.fit_intercept else s
 
     def gram(self, intercept: bool) -> Array:
-        """Return the mean of x x^T, or of [x, 1] [x, 1]^T."""
+        """Return the mean of x x^T, or of [x, 1] [x, 1]^T with x centred."""
         S = np.diag(self.e) if self.Q is None else (self.Q * self.e) @ self.Q.T
-        if not intercept:
-            return S
-        return np.block([[S + np.outer(self.mean, self.mean), self.mean[:, None]], [self.mean, 1.0]])
+        return sl.block_diag(S, 1.0) if intercept else S
 
     def _spectrum(self, objective: Objective, A: Array) -> tuple[Array, Array, Array]:
         """Return the eigenvalues and eigenvectors of A, and the eigenvalues (D, C) of what is inverted."""
@@ -98,7 +98,8 @@ class Blocks:
     The block of class k is the mean of p_k (1 - p_k) x x^T, so it knows that each class has its own hard
     samples, as the product above does not. The classes are tied by the one condition that steps sum to zero
     over the classes: where few classes compete at a time, that restores what the blocks leave out.
-    Samples are drawn in proportion to their weight in a block, so that it costs the same for any N.
+    With an intercept the features are centred, so that far-off means cost no digits. Samples are drawn in
+    proportion to their weight in a block, so that it costs the same for any N.
     """
 
     def __init__(self, objective: Objective, theta: Array, A: Array) -> None:
@@ -106,8 +107,13 @@ class Blocks:
         H = objective.class_grams(theta, A.diagonal() / (_ROWS_PER_FEATURE * D + 200))
         features = np.arange(D)
         H[:, features, features] += objective.reg
-        gram = Product.of(objective).gram(objective.fit_intercept)
+        product = Product.of(objective)
+        self._mean = product.mean if objective.fit_intercept else None
+        gram = product.gram(objective.fit_intercept)
         for block, share in zip(H, _SHARE * A.diagonal(), strict=True):  # no second array of that size
+            if self._mean is not None:
+                block[:-1] -= self._mean[:, None] * block[-1]
+                block[:, :-1] -= block[:, -1:] * self._mean
             block += share * gram
         diagonal = np.einsum("kdd->kd", H)  # a view
         diagonal += 1e-7 * diagonal
@@ -132,9 +138,14 @@ class Blocks:
         """Return the inverse times a gradient."""
         C, size, _ = self._inverses.shape
         narrow = self._inverses.dtype
-        free = np.matmul(self._inverses, gradient.T.astype(narrow)[:, :, None])[:, :, 0].astype(np.float64)
+        right = gradient.T.astype(np.float64)
+        if self._mean is not None:
+            right[:, :-1] -= right[:, -1:] * self._mean
+        free = np.matmul(self._inverses, right.astype(narrow)[:, :, None])[:, :, 0].astype(np.float64)
         pull = (self._tie @ free.sum(axis=0)).astype(narrow)
         free -= (self._inverses.reshape(C * size, size) @ pull).reshape(C, size)
+        if self._mean is not None:
+            free[:, -1] -= free[:, :-1] @ self._mean
         return np.ascontiguousarray(free.T)
 
 

@@ -16,6 +16,10 @@ from luce.solvers.certificate import Certificate, Inverse, carry, certify, certi
 
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
 _IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
+_DECADE = (
+    10.0  # passes: a gap that falls tenfold in fewer is worth waiting for, the certificate costs as many
+)
+_WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
 
@@ -193,6 +197,7 @@ def _minimize(
     last = unproven = Certificate(np.inf, np.inf)  # of the last attempt that proved too little
     hoped = np.inf  # the estimate then
     slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
+    rest = 0.0  # passes at which the next attempt may begin, lest the attempts cost more than the iterations
 
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
         if gap == np.inf and history:
@@ -232,12 +237,15 @@ def _minimize(
         exhausted = state.stalled or state.gap <= rounding_error
         if iteration - fresh >= _IDLE and state.gap < np.inf:
             exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
-        if exhausted or state.gap <= slack * tol * state.value:
+        level = slack * tol * state.value
+        ready = state.gap <= level and objective.n_passes - begun >= rest
+        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
+            attempt = objective.n_passes - begun
             certificate = certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             gained = last.value - certificate.value
-            exhausted |= state.gap > 0.5 * hoped and not gained > 1e-4 * last.gap
+            exhausted |= state.gap > 0.5 * hoped and not gained > 4 * rounding_error
             if exhausted and objective.dtype == np.float64:
                 return finish(state, iteration, "stalled", certificate)
             if exhausted:  # single precision has given all it can
@@ -246,6 +254,7 @@ def _minimize(
                 fresh = iteration
             else:
                 slack /= 2
+                rest = 2 * (objective.n_passes - begun) - attempt
                 last, hoped = certificate, state.gap
                 if certificate.direction is not None and isinstance(solver, Movable):
                     state = solver.move(objective, state, state.theta + certificate.direction)
@@ -260,6 +269,16 @@ def _minimize(
             keeper.keep(state, history)
         if stop:
             return finish(state, iteration, "stopped")
+
+
+def _soon(history: Sequence[Progress], state: State, level: float) -> bool:
+    """Whether the gap, by how it fell of late, will soon be at a level."""
+    if not history or state.gap <= level:
+        return False
+    now = history[-1].passes
+    since = next(entry for entry in history if entry.passes >= now - _DECADE)
+    fallen = since.loss - state.value  # so the gap was by so much larger then
+    return bool(fallen > 9 * state.gap * (now - since.passes) / _DECADE > 0)
 
 
 def _certify(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from luce.arrays import dot
 from luce.loss.inputs import Array
 from luce.objective import Objective
 
@@ -29,7 +30,7 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
     the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is doubled while the
     slope says that the minimum is far ahead.
     """
-    slope = float(np.vdot(start.gradient, direction))
+    slope = dot(start.gradient, direction)
     if not slope < 0:
         return None
     noise = 8 * float(np.finfo(objective.dtype).eps) * abs(start.value)
@@ -37,7 +38,7 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
     for _ in range(_MAX_TRIALS):
         theta = start.theta + step * direction
         value, gradient = objective.value_and_gradient(theta)
-        end = float(np.vdot(gradient, direction))
+        end = dot(gradient, direction)
         falls = value <= start.value + _SUFFICIENT * step * slope
         flat = value <= start.value + noise and end <= (2 * _SUFFICIENT - 1) * slope
         if np.isfinite(value) and np.isfinite(end) and (falls or flat):
