@@ -7,6 +7,7 @@ change while the fit runs. A share that is lost with its worker is made again fr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from luce.objective import InMemory
 
 _FAN = 8  # workers that take the arguments of a pass from one; results that one task adds up
 _TRIES = 5  # of a pass, when workers are lost during it
-_PATIENCE = 60  # seconds to wait for a worker
+_PATIENCE = "60s"  # to wait for a worker, where distributed.scheduler.no-workers-timeout says nothing
+_LOOK = 2  # seconds between two looks at whether there are workers
 
 Block = tuple[Matrix, Array, Array | None]  # X, y as given, weights
 Part = list[tuple[int, InMemory]]  # the blocks of a share, with the number of the first row of each
@@ -93,7 +95,7 @@ class DaskSamples(Samples):
             spans = [(ends[i], ends[i + 1]) for i in members]
             args = [blocks[i][1] for i in members], [first for first, _ in spans], classes, per_class
             shares.append(Share(_run(client, _numbered, *args, n_threads, **_at(home)), spans))
-        client.gather([_run(client, len, share.part) for share in shares])
+        _gathered(client, [_run(client, len, share.part) for share in shares])
         client.run_on_scheduler(_released)
         weighted = weight is not None or class_weight is not None
         return classes, OnWorkers(client, shares, self.n_features, len(classes), self.dtype, weighted)
@@ -103,7 +105,10 @@ class DaskSamples(Samples):
         from dask import delayed
 
         client = self._client
-        client.wait_for_workers(1, _PATIENCE)
+        try:
+            client.wait_for_workers(1, _patience())
+        except TimeoutError:
+            raise _deserted(client) from None
         X = self._X.to_delayed().ravel() if hasattr(self._X, "chunks") else self._X.to_delayed()
         labels, weights = self._beside(y, "y", len(X)), self._beside(weight, "sample_weight", len(X))
         make = delayed(_block, pure=False)
@@ -121,7 +126,7 @@ class DaskSamples(Samples):
         described = [
             _run(client, _describe, future, **_at(home)) for home, future in zip(homes, futures, strict=True)
         ]
-        found: list[Any] = client.gather(described)
+        found = _gathered(client, described)
         return found, list(zip(homes, futures, strict=True))
 
     def _beside(self, values: Any, name: str, n_blocks: int) -> list[Any]:
@@ -175,7 +180,7 @@ class OnWorkers:
         self.total_weight, self.least_weight = float(self.n_samples), 1.0
         if weighted:
             parts = [_run(client, _weights, share.part) for share in shares]
-            known = self._patiently(lambda: client.gather(parts))
+            known = self._patiently(lambda: _gathered(client, parts))
             self.total_weight = float(sum(total for total, _ in known))
             self.least_weight = float(min((least for _, least in known), default=np.inf))
 
@@ -211,7 +216,7 @@ class OnWorkers:
         while len(parts) > 1:
             groups = [parts[i : i + _FAN] for i in range(0, len(parts), _FAN)]
             parts = [_run(client, _added, group) for group in groups]
-        return parts[0].result()
+        return _gathered(client, parts)[0]
 
     def _patiently(self, task: Callable[[], T]) -> T:
         """Run a task again when workers were lost during it; say so when nothing can be done."""
@@ -261,6 +266,40 @@ def _within(rows: Any, start: int, stop: int, n_samples: int) -> tuple[Any, int]
 def _run(client: Any, function: Any, *args: Any, **options: Any) -> Any:
     """Return the future of a function that runs where most of its arguments are."""
     return client.submit(function, *args, pure=False, **options)
+
+
+def _gathered(client: Any, futures: list[Any]) -> list[Any]:
+    """Return the results of futures; ClusterError when for too long there was no worker to make them."""
+    from distributed import wait
+
+    since = time.monotonic()  # when there was a worker last
+    while True:
+        try:
+            wait(futures, timeout=_LOOK)
+        except TimeoutError:
+            if client.nthreads():
+                since = time.monotonic()
+            elif time.monotonic() - since > _patience():
+                raise _deserted(client) from None
+        else:
+            results: list[Any] = client.gather(futures)
+            return results
+
+
+def _patience() -> float:
+    """Return how many seconds to wait for a worker."""
+    import dask
+
+    said = dask.config.get("distributed.scheduler.no-workers-timeout", None)
+    return float(dask.utils.parse_timedelta(said or _PATIENCE))
+
+
+def _deserted(client: Any) -> ClusterError:
+    address = client.scheduler.address
+    return ClusterError(
+        f"the Dask cluster at {address} has had no worker for {_patience():g} s: start some (dask worker "
+        f"{address}), and the fit again (from its checkpoint, if it kept one)"
+    )
 
 
 def _released(dask_scheduler: Any) -> None:

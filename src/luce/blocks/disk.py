@@ -85,7 +85,7 @@ class OnDisk:
 
     def take(self, rows: Any) -> Data:
         """Return some of the samples, in memory if they are no more than a block."""
-        index = np.sort(np.arange(self.n_samples)[rows])
+        index = np.arange(*rows.indices(self.n_samples)) if isinstance(rows, slice) else np.sort(rows)
         weight = None if self.weight is None else self.weight[index]
         part = OnDisk(
             Subset(self.rows, index), self.y[index], self.n_classes, weight, self.n_threads, self._block_bytes

@@ -169,7 +169,7 @@ class Subset(Rows):
         index = self._index[start:stop]
         runs = np.split(index, np.flatnonzero(np.diff(index) > self._rows.grain) + 1)
         parts = [self._rows.read(int(run[0]), int(run[-1]) + 1, buffer)[run - run[0]] for run in runs]
-        return parts[0] if len(parts) == 1 else stacked(parts)
+        return stacked(parts)
 
     def number(self, row: int) -> int:
         """Return the number that a row has in the source."""
@@ -243,4 +243,6 @@ def _map_of(X: Any) -> mmap.mmap:
 
 def stacked(parts: list[Matrix]) -> Matrix:
     """Return matrices, dense or sparse, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
     return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -169,8 +170,9 @@ class ColumnarFile:
     def _open_arrow(self, columns: Sequence[str] | None = None) -> tuple[Any, Any]:
         import pyarrow as pa
 
-        # What is mapped counts as memory once it was read.
-        source = pa.OSFile(self.path)
+        with open(self.path, "rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        source = pa.BufferReader(pa.py_buffer(self._mapped))
         magic = source.read(6)
         if magic[:4] == b"FEA1":
             raise DataFileError(f"{self.path}: is of Feather's first version; write it again as Parquet")
@@ -178,8 +180,8 @@ class ColumnarFile:
         options = None
         if columns is not None:
             options = pa.ipc.IpcReadOptions(included_fields=[self.names.index(name) for name in columns])
-        file = (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(source, options=options)
-        return file, file.schema
+        reader = (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(source, options=options)
+        return reader, reader.schema
 
     def read(self, types: dict[str, Any], columns: Sequence[str]) -> Any:
         """Return a pyarrow.Table of the columns; the file says their types, `types` is for CSV."""
@@ -233,9 +235,10 @@ class ColumnarFile:
         file, _ = self._open_arrow(columns)
         found = map(file.get_batch, range(file.num_record_batches)) if hasattr(file, "get_batch") else file
         for batch in found:
-            whole = _valid(batch).select(columns)
-            for start in range(0, whole.num_rows, rows):
-                yield whole.slice(start, rows)
+            for start in range(0, batch.num_rows, rows):
+                yield _valid(batch.select(columns).slice(start, rows))
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
 
     def _rewritten(self, columns: list[str], rows: int, path: Path) -> Iterator[Any]:
         """Return the batches of some columns, read from a file in which each lies by itself."""

@@ -29,8 +29,9 @@ from luce.data.tables import find_target
 from luce.errors import DataFileError, InputError
 
 Array = np.ndarray[Any, Any]
-_BATCH_SHARE = 32  # of the memory bound that a batch of a table may take
+_BATCH_SHARE = 16  # of the memory bound that a batch of a table may take
 _READER_SHARE = 4  # that what reads the files may take
+_PER_ROW = 20  # bytes that a row takes in memory, of whatever data, most of them while rows are held out
 _PIECE = 100_000  # labels that are numbered at once
 _WIDTHS = {"number": 8, "bool": 1, "time": 8, "text": 64}  # bytes of a cell in memory, about
 _ENDS = 1 << 20  # bytes at each end of a file that its fingerprint reads
@@ -99,6 +100,15 @@ class LargeDataset(Dataset):
 
 def read(source: str, target: str | None, memory: int) -> LargeDataset | None:
     """Return data larger than `memory` bytes: X is a `Table` or `Rows`; None where the data are smaller."""
+    found = _read(source, target, memory)
+    if found is None or 2 * len(found) * _PER_ROW < memory:
+        return found
+    size = f"{-(-len(found) * _PER_ROW >> 20):,} MiB"
+    note = f"the labels and numbers of {len(found):,} rows take about {size} beside --memory"
+    return replace(found, notes=(*found.notes, note))
+
+
+def _read(source: str, target: str | None, memory: int) -> LargeDataset | None:
     fmt = format_of(source)
     if fmt in ("parquet", "arrow") and not source.endswith(".arrows"):  # a stream has no number of rows
         return _table(source, fmt, target, memory)
@@ -189,6 +199,8 @@ def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[A
 
 
 def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDataset | None:
+    import pyarrow as pa
+
     files = columnar_files(source)
     folder = ColumnarFolder(source, fmt == "parquet")
     target, notes = find_target(source, folder.names, target)
@@ -200,21 +212,21 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
         return None
     batch_rows = max(1, memory // _BATCH_SHARE // width)
     every = max(1, n_rows * width * _BATCH_SHARE // memory)
-    sample = []
+    sample = pa.schema([(name, folder.schema.field(name).type) for name in features]).empty_table()
 
     def labels() -> Iterator[Array]:
+        nonlocal sample
         start = 0
         for batch in folder.batches({}, [*features, target], batch_rows, memory // _READER_SHARE):
             rows = np.arange(-start % every, batch.num_rows, every)
-            if rows.size:
-                sample.append(frame_of(source, batch.take(rows), list(features), types, first_row=start))
+            some = pa.Table.from_batches([batch.select(list(features)).take(rows)])
+            sample = pa.concat_tables([sample, some]).combine_chunks()  # many small pieces would take more
             start += batch.num_rows
             yield plain(batch.column(target))
 
     y, classes, said = numbered(labels(), source, target)
-    X = Table(
-        source, fmt, layout, n_rows, pd.concat(sample, ignore_index=True), batch_rows, memory // _READER_SHARE
-    )
+    frame = frame_of(source, sample, list(features), types)
+    X = Table(source, fmt, layout, n_rows, frame, batch_rows, memory // _READER_SHARE)
     return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said), classes=classes)
 
 
