@@ -15,9 +15,11 @@ import scipy.sparse as sp
 from click.testing import CliRunner
 
 from luce import SoftmaxClassifier
+from luce.callbacks import Checkpoint
 from luce.cli import main
-from luce.errors import InputError
+from luce.errors import ClusterError, InputError
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 distributed = pytest.importorskip("distributed")
@@ -136,6 +138,26 @@ def test_bad_input_is_named(cluster):
         SoftmaxClassifier().fit(da.from_array(X), np.zeros(2000))
 
 
+def test_predictions_are_dask_arrays_too(cluster):
+    X, y = made(c=3, n=500)
+    names = [f"c{i}" for i in range(10)]
+    frame = pd.DataFrame(X, columns=names)
+    for columns, source in (
+        (X, divided(X, [200, 0, 300])),
+        (X, da.from_array(X, chunks=(170, 4))),
+        (frame, dd.from_pandas(frame, npartitions=3)),
+    ):
+        clf = SoftmaxClassifier(C=0.01, max_iter=5, tol=1).fit(columns, y)
+        for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            found, expected = getattr(clf, method)(source), getattr(clf, method)(columns)
+            assert isinstance(found, da.Array) and found.dtype == expected.dtype
+            # blocks of other sizes are multiplied in another order
+            np.testing.assert_allclose(found.compute(), expected, rtol=1e-12, atol=1e-12)
+        assert clf.score(source, da.from_array(y, chunks=100)) == clf.score(columns, y)
+    with pytest.raises(InputError, match=r"fitted to 10 features"):
+        clf.predict(da.ones((5, 3)))
+
+
 def test_a_worker_that_is_killed_changes_nothing(cluster):
     X, y = made(c=40)
     blocks = da.from_array(X, chunks=(300, -1))
@@ -151,6 +173,28 @@ def test_a_worker_that_is_killed_changes_nothing(cluster):
     found = SoftmaxClassifier(callbacks=[kill]).fit(blocks, y)
     assert killed
     assert_same_fit(found, expected)
+
+
+def test_a_cluster_without_workers_is_a_clear_error(tmp_path):
+    X, y = made(c=40)
+    keeper = Checkpoint(tmp_path, every=0)
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": None}),
+        distributed.LocalCluster(1, processes=False, dashboard_address=None, silence_logs=50) as cluster,
+        distributed.Client(cluster),
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),  # of the fit alone
+    ):
+
+        def close(progress):
+            if progress.iteration == 3:
+                cluster.sync(cluster.workers[0].close, nanny=False)
+
+        with pytest.raises(ClusterError, match=r"has had no worker for 1 s: start some"):
+            SoftmaxClassifier(callbacks=[close, keeper]).fit(da.from_array(X, chunks=(300, -1)), y)
+        with pytest.raises(ClusterError, match=r"has had no worker for 1 s: start some"):  # from the start
+            SoftmaxClassifier().fit(da.from_array(X), y)
+    resumed = SoftmaxClassifier(callbacks=[Checkpoint(tmp_path, resume=True)]).fit(X, y)  # here, in memory
+    assert resumed.converged_ and resumed.history_[2]["iteration"] == 3
 
 
 _SCHEDULER_LOST = """

@@ -175,6 +175,28 @@ def test_zarr(tmp_path):
         SoftmaxClassifier(memory=SMALL, callbacks=[spoil]).fit(Z, y)
 
 
+def test_predictions_read_blocks_of_a_file(mapped, tmp_path, monkeypatch):
+    monkeypatch.setattr("luce.blocks.apply._BLOCK", 7000)
+    X, y = made(c=3, dtype=np.float32)
+    clf = SoftmaxClassifier(C=0.01).fit(X, y)
+    zarr = pytest.importorskip("zarr")
+    chunks = zarr.create_array(str(tmp_path / "X.zarr"), data=X, chunks=(700, 5))
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        expected = getattr(clf, method)(X)
+        for source in (mapped(X), mapped(X)[::-1], chunks):
+            found = getattr(clf, method)(source)
+            assert type(found) is np.ndarray and found.dtype == expected.dtype
+            if isinstance(source, np.memmap) and source.strides[0] < 0:
+                found = found[::-1]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # blocks are multiplied alone
+    assert clf.score(chunks, y) == clf.score(X, y)
+    X[2345, 7] = np.nan
+    with pytest.raises(DataFileError, match=r"X\.npy: X\[2345, 7\] is NaN"):
+        clf.predict(mapped(X))
+    with pytest.raises(InputError, match="fitted to 12 features"):
+        clf.predict(mapped(X[:, 1:]))
+
+
 def test_two_fits_give_the_same_bits(mapped):
     X, y = made(c=30)
     M = mapped(X)
@@ -262,6 +284,44 @@ def test_peak_memory_stays_below_the_bound_on_data_ten_times_larger(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout) <= bound
+
+
+_COMMAND = """
+import re, sys
+from pathlib import Path
+from luce.cli import main
+main(["fit", *sys.argv[1:], "--json", "--tol", "0.1", "-q"], standalone_mode=False)
+print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
+@pytest.mark.parametrize("fmt", ["parquet", "feather"])
+def test_a_table_ten_times_larger_than_the_bound_is_fitted_within_it(fmt, tmp_path):
+    bound, d = 10 << 20, 64  # one row group: a page of each column, stored and decoded, takes 128 MiB
+    n = 10 * bound // (4 * d)
+    rng = np.random.default_rng(0)
+
+    def save(name: str, rows: int) -> str:
+        X = pd.DataFrame(rng.standard_normal((rows, d), dtype=np.float32)).rename(columns="x{}".format)
+        X["label"] = np.where(X.x0 + rng.gumbel(size=rows) > 0, "yes", "no")
+        (tmp_path / name).mkdir()
+        getattr(X, "to_parquet" if fmt == "parquet" else "to_feather")(tmp_path / name / f"a.{fmt}")
+        return str(tmp_path / name)
+
+    def peak(*arguments: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _COMMAND, *arguments], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return 1024 * int(done.stdout.split()[-1])
+
+    small, large = save("small", 2000), save("large", n)
+    above = peak(large, "--memory", str(bound)) - peak(small, "--memory", "100kB")
+    beside = 20 * n  # labels and numbers of the rows
+    if fmt == "feather":
+        beside += 65536 * 4 * (d + 1)  # a record batch, compressed, is the least that can be read
+    assert 0 < above <= bound + beside
 
 
 def mixed_table(n: int = 3000) -> pd.DataFrame:
@@ -361,6 +421,26 @@ def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monke
     for name in ("accuracy", "log_loss"):
         assert found[1]["held_out"][name] == pytest.approx(found[0]["held_out"][name], rel=1e-5)
     assert found[1]["model"]["loss"] == pytest.approx(found[0]["model"]["loss"], rel=1e-8)
+
+
+@pytest.mark.parametrize("fmt", ["npy", "parquet"])
+def test_a_fit_that_began_in_memory_goes_on_from_disk(fmt, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    X, y = made(1500, 8, 3)
+    source = str(tmp_path / f"X.{fmt}")
+    if fmt == "npy":
+        np.save(source, X)
+        np.save(tmp_path / "y.npy", y)
+    else:
+        pd.DataFrame(X).rename(columns="c{}".format).assign(label=y).to_parquet(source)
+    fit = ["fit", source, "--checkpoint", str(tmp_path / "kept"), "--json", "--solver", "lbfgs"]
+    assert CliRunner().invoke(main, [*fit, "--max-iter", "3", "--tol", "1e-9"]).exit_code == 4
+    done = CliRunner().invoke(main, [*fit, "--resume", "--memory", "30kB"])
+    assert done.exit_code == 0 and "going on from" in done.stderr, done.stderr
+    assert CliRunner().invoke(main, [*fit, "--max-iter", "3", "--tol", "1e-9"]).exit_code == 4
+    np.save(source, X[::-1]) if fmt == "npy" else pd.read_parquet(source)[::-1].to_parquet(source)
+    done = CliRunner().invoke(main, [*fit, "--resume", "--memory", "30kB"])
+    assert done.exit_code == 3 and "the content of DATA is" in done.stderr
 
 
 def test_a_report_of_data_on_disk_is_refused(tmp_path):

@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from luce.blocks.rows import Rows, Subset, Unchanged, stacked
 from luce.blocks.samples import Samples
 from luce.blocks.sums import plus
-from luce.errors import DataFileError
-from luce.loss.inputs import Array, Matrix, as_matrix, as_weights, first_not_finite, not_finite
+from luce.loss.inputs import Array, Matrix, as_matrix, as_weights
 from luce.numbering import number
 from luce.objective import Data, InMemory
 
@@ -115,14 +114,9 @@ class OnDisk:
                 yield self._block(*parts[-1], ahead.result())
 
     def _read(self, start: int, stop: int, buffer: Array | None) -> Matrix:
-        X = as_matrix(self.rows.read(start, stop, buffer))
-        where = None if self._finite else first_not_finite(X)
-        if where is not None:
-            row, column, value = where
-            raise DataFileError(
-                f"{self.rows.name}: {not_finite('X', self.rows.number(start + row), column, value)}"
-            )
-        return X
+        if self._finite:
+            return as_matrix(self.rows.read(start, stop, buffer))
+        return self.rows.finite(start, stop, buffer)
 
     def _block(self, start: int, stop: int, X: Matrix) -> tuple[int, InMemory]:
         part = slice(start, stop)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from luce.errors import DataFileError, InputError
-from luce.loss.inputs import Array, Matrix
+from luce.loss.inputs import Array, Matrix, as_matrix, first_not_finite, not_finite
 
 _NEAR = 64 << 10  # bytes between two rows that are sooner read than skipped
 
@@ -43,6 +43,15 @@ class Rows(ABC):
     @abstractmethod
     def read(self, start: int, stop: int, buffer: Array | None = None) -> Matrix:
         """Return some rows, which may lie in the buffer (bytes) if it is large enough."""
+
+    def finite(self, start: int, stop: int, buffer: Array | None = None) -> Matrix:
+        """Return some rows as the kernels read them, if all are finite; DataFileError names the first bad."""
+        X = as_matrix(self.read(start, stop, buffer))
+        where = first_not_finite(X)
+        if where is not None:
+            row, column, value = where
+            raise DataFileError(f"{self.name}: {not_finite('X', self.number(start + row), column, value)}")
+        return X
 
     def cuts(self, size: int) -> Array:
         """Return the rows at which to cut into blocks of at most `size` bytes, 0 and N included."""

@@ -60,6 +60,7 @@ def checkpointed(command: Callable[..., Any]) -> Callable[..., Any]:
 def opened(ctx: click.Context, dataset: Dataset, out: Output) -> Checkpoint | None:
     """Return the checkpoint that was asked for, after a look at what is there."""
     from luce.checkpoint import Checkpoint
+    from luce.data.large import content_of
 
     folder, resume = ctx.params["checkpoint"], ctx.params["resume"]
     if folder is None:
@@ -70,7 +71,7 @@ def opened(ctx: click.Context, dataset: Dataset, out: Output) -> Checkpoint | No
         ctx.params["every"],
         resume=resume,
         about={
-            "the content of DATA": dataset.fingerprint,
+            "the content of DATA": content_of(dataset),
             **{flags[name]: ctx.params[name] for name in _DECISIVE},
             "--target": dataset.layout.target,
         },

@@ -84,13 +84,15 @@ class LargeDataset(Dataset):
     def class_counts(self) -> tuple[Array, Array]:
         """Return the classes, and how many rows each of them has."""
         counts = np.bincount(self.y, minlength=len(self.classes))
-        return self.classes[counts > 0], counts[counts > 0]
+        there = np.flatnonzero(counts)
+        return self.classes[there], counts[there]
 
     def codes(self, classes: Array) -> Array:
         """Return the index of each row's label in `classes`, -1 where it is not among them."""
         places = codes_of(self.classes, classes)
         narrow: Array = places.astype(np.min_scalar_type(-len(classes) - 1))
-        return narrow[self.y]
+        found: Array = narrow[self.y]
+        return found
 
     def learned(self, classifier: Any, X: Any) -> None:
         """Fit a classifier to X, with these labels."""
@@ -266,6 +268,12 @@ def _matrix(source: str, rows: Rows, labels: Iterator[Array], target: str | None
     files = list(rows.files[:_FILES])
     layout = Layout("matrix", rows.shape[1], target=target)
     return LargeDataset(rows, y, layout, source, _fingerprint(files), notes, classes=classes)
+
+
+def content_of(data: Dataset) -> str:
+    """Return a hash of the content of a file or of a folder of tables, the same however they were read."""
+    files = columnar_files(data.name)
+    return _fingerprint(files) if files else data.fingerprint
 
 
 def _fingerprint(files: list[str]) -> str:
