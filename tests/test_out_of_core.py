@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,15 +19,15 @@ from click.testing import CliRunner
 from sklearn.datasets import dump_svmlight_file
 
 from luce import SoftmaxClassifier
-from luce.blocks.cache import Cache
+from luce.blocks.cache import Cache, Scratch
 from luce.blocks.disk import DiskSamples, OnDisk
 from luce.blocks.memory import as_bytes
 from luce.blocks.rows import Subset, rows_of
 from luce.cli import main
-from luce.data import large
+from luce.data import large, sources
 from luce.data.columns import make_pipeline
 from luce.data.statistics import Statistics
-from luce.errors import DataFileError, InputError
+from luce.errors import DataFileError, InputError, LuceError
 from luce.objective import InMemory
 from luce.solvers import SGD
 
@@ -65,6 +67,7 @@ PASSES = {
     "divergence": 4,
     "hessian": 2,
     "class_curvature": 2,
+    "class_variances": 2,
     "class_grams": 2,
     "gram": 0,
     "moments": 0,
@@ -318,7 +321,7 @@ def test_a_table_ten_times_larger_than_the_bound_is_fitted_within_it(fmt, tmp_pa
 
     small, large = save("small", 2000), save("large", n)
     above = peak(large, "--memory", str(bound)) - peak(small, "--memory", "100kB")
-    beside = 20 * n  # labels and numbers of the rows
+    beside = 20 * n + (8 << 20)  # labels and numbers of the rows; what Arrow and the allocators keep
     if fmt == "feather":
         beside += 65536 * 4 * (d + 1)  # a record batch, compressed, is the least that can be read
     assert 0 < above <= bound + beside
@@ -364,6 +367,62 @@ def test_a_table_read_as_a_stream_is_encoded_as_in_memory(tmp_path):
 
 def dense(X: object) -> np.ndarray:
     return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+def test_temporary_files_that_a_killed_program_left_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = "import os, luce.blocks.cache as c; s = c.Scratch(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (left,) = tmp_path.iterdir()
+    mine = Scratch()
+    assert not left.exists()
+    other = Scratch()
+    assert mine.path.exists() and other.path.exists()
+    del mine, other
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    cache = Cache()
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        with pytest.raises(
+            LuceError, match=r"luce-.*: File too large; name a folder with more room in TMPDIR"
+        ):
+            cache.append(np.ones((1000, 1)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_files_of_a_folder_that_differ(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        table = pd.DataFrame({"x": rng.standard_normal(900), "label": np.arange(900) % 2 == 0})
+        table["k"] = pd.Categorical(rng.choice(["u", "v", f"only {i}"], 900))  # dictionaries differ
+        if i == 1:
+            table["x"] = np.arange(900)  # integers among decimals
+        table[: 0 if i == 2 else 900].to_parquet(tmp_path / f"{i}.parquet")
+    found = []
+    for memory in ("20kB", "1GB"):
+        arguments = ["fit", str(tmp_path), "--memory", memory, "--json", "-q", "--tol", "1e-8"]
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout))
+    assert found[0]["data"]["rows"] == 2700
+    assert found[0]["model"]["loss"] == pytest.approx(found[1]["model"]["loss"], rel=1e-8)
+    for spoilt, message in (
+        (table.drop(columns="x"), r"4\.parquet: has no column 'x', which .*0\.parquet has"),
+        (table.assign(x="oops"), r"4\.parquet: has a column of another type .* x "),
+        (table.assign(label=None), r"'label' has no label in row 2701"),
+    ):
+        spoilt.to_parquet(tmp_path / "4.parquet")
+        for memory in (20_000, 10**9):
+            with pytest.raises(DataFileError, match=message):
+                large.read(str(tmp_path), None, memory) or sources.read(str(tmp_path))
 
 
 def test_statistics_of_parts_add_up(tmp_path):

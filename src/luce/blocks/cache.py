@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from luce.blocks.rows import FileRows, Rows, SparseRows
+from luce.errors import LuceError
 from luce.loss.inputs import Array, Matrix
+
+_PREFIX = "luce-"
 
 
 class Scratch:
     """A temporary folder that lasts as long as this object, at most until the program ends.
 
-    It is in ``$TMPDIR`` or else in ``/var/tmp``, for ``/tmp`` may lie in memory.
+    It is in ``$TMPDIR`` or else in ``/var/tmp``, for ``/tmp`` may lie in memory. What a program that was
+    killed left there is removed: a folder is in use while its file called lock is locked.
     """
 
     def __init__(self) -> None:
-        place = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else None)
-        self.path = Path(tempfile.mkdtemp(prefix="luce-", dir=place))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        place = os.environ.get("TMPDIR") or (
+            "/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir()
+        )
+        for left in Path(place).glob(f"{_PREFIX}*/lock"):
+            with suppress(OSError), open(left) as lock:  # others' cannot be opened, or are in use
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left.parent, ignore_errors=True)
+        with self.written(place):
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+            self._lock = open(self.path / "new", "w")  # noqa: SIM115
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            (self.path / "new").rename(self.path / "lock")
+        weakref.finalize(self, _removed, self.path, self._lock)
+
+    @contextmanager
+    def written(self, place: str | None = None) -> Iterator[None]:
+        """Say what to do when the folder cannot be written to."""
+        try:
+            yield
+        except OSError as error:
+            raise LuceError(
+                f"{place or self.path}: data larger than memory cannot be kept there: "
+                f"{error.strerror or error}; name a folder with more room in TMPDIR"
+            ) from error
+
+
+def _removed(path: Path, lock: IO[str]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    lock.close()
 
 
 class Cache:
@@ -49,7 +82,7 @@ class Cache:
 
     def _write(self, name: str, values: Array) -> None:
         dtype = self._dtypes.setdefault(name, values.dtype)
-        with open(self._path(name), "ab") as file:
+        with self._folder.written(), open(self._path(name), "ab") as file:
             file.write(np.ascontiguousarray(values, dtype).data)
 
     def _path(self, name: str) -> str:

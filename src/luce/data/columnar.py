@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from luce.blocks.cache import Scratch
-from luce.data.dataset import missing_column
 from luce.data.streams import reading
 from luce.errors import DataFileError
 
@@ -103,15 +102,19 @@ def _unified(data: Any) -> Any:
     import pyarrow as pa
 
     schema = _decoded(data.schema)
-    first = None
+    first = ""
+    names: list[str] = []
     for fragment in data.get_fragments():
         own = _decoded(fragment.physical_schema)
-        first = first or own
-        for name in first.names:
+        first, names = first or fragment.path, names or own.names
+        for name in names:
             if name not in own.names:
-                raise missing_column(fragment.path, name, own.names)
+                raise DataFileError(
+                    f"{fragment.path}: has no column {name!r}, which {first} has; "
+                    "add it, or leave the file out"
+                )
         try:
-            known = pa.schema([own.field(name) for name in first.names if own.names.count(name) == 1])
+            known = pa.schema([own.field(name) for name in names if own.names.count(name) == 1])
             schema = pa.unify_schemas([schema, known], promote_options="permissive")
         except pa.ArrowTypeError as error:
             raise DataFileError(
@@ -206,7 +209,7 @@ class ColumnarFile:
                 yield from self._batches(groups[0], rows)
                 return
             folder = Scratch()
-            parts = [self._rewritten(group, rows, folder.path / str(i)) for i, group in enumerate(groups)]
+            parts = [self._rewritten(group, rows, folder, str(i)) for i, group in enumerate(groups)]
             for batches in zip(*parts, strict=True):
                 arrays = [array for batch in batches for array in batch.columns]
                 yield pa.RecordBatch.from_arrays(arrays, names=[name for group in groups for name in group])
@@ -240,19 +243,21 @@ class ColumnarFile:
                 if hasattr(mmap, "MADV_DONTNEED"):
                     self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
 
-    def _rewritten(self, columns: list[str], rows: int, path: Path) -> Iterator[Any]:
+    def _rewritten(self, columns: list[str], rows: int, folder: Scratch, name: str) -> Iterator[Any]:
         """Return the batches of some columns, read from a file in which each lies by itself."""
         import pyarrow as pa
 
-        writer = None
+        path, writer = str(folder.path / name), None
         with _released():
             for batch in self._batches(columns, rows):
-                writer = writer or pa.ipc.new_file(str(path), batch.schema)
-                writer.write_batch(batch)
+                with folder.written():
+                    writer = writer or pa.ipc.new_file(path, batch.schema)
+                    writer.write_batch(batch)
         if writer is None:
             return iter(())
-        writer.close()
-        file = pa.ipc.open_file(pa.OSFile(str(path)))
+        with folder.written():
+            writer.close()
+        file = pa.ipc.open_file(pa.OSFile(path))
         return map(file.get_batch, range(file.num_record_batches))
 
 
