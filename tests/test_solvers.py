@@ -13,6 +13,7 @@ from luce.solvers.certificate import certify
 from luce.solvers.curvature import Blocks, Product
 from luce.solvers.driver import State
 from luce.solvers.factor import Factor
+from luce.solvers.history import History
 from luce.solvers.linesearch import Point, search
 
 
@@ -74,13 +75,15 @@ def test_factor_solves_the_newton_system(reg):
     np.testing.assert_allclose(objective.hessian_product(theta, step), gradient, atol=1e-12)
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_product_of_curvatures_is_exact_where_all_samples_have_the_same_probabilities(fit_intercept):
+def test_product_of_curvatures_is_exact_where_all_samples_have_the_same_probabilities(fit_intercept, whole):
     objective = problem(fit_intercept=fit_intercept)
     theta = np.zeros(objective.shape)
     if fit_intercept:
         theta[-1] = np.log([0.1, 0.2, 0.3, 0.4])
-    inverse = Product.of(objective).inverse(objective, objective.class_curvature(theta))
+    A = objective.class_curvature(theta) if whole else objective.class_variances(theta)
+    inverse = Product.of(objective).inverse(objective, A)
     step = np.random.default_rng(3).standard_normal(objective.shape)
     step -= step.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(inverse(objective.hessian_product(theta, step)), step, atol=1e-9)
@@ -124,6 +127,44 @@ def test_blocks_inverse_is_that_of_the_blocks_among_steps_that_sum_to_zero():
     expected = np.linalg.solve(K, right)[: n * size].reshape(n, size).T
     # single precision, and 1e-7 of the diagonal added
     np.testing.assert_allclose(blocks.inverse(gradient), expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_far_off_means_cost_the_blocks_no_digits():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((400, 5)), rng.integers(0, 3, 400)
+    far = 10.0 ** np.arange(5)
+    gradient = rng.standard_normal((6, 3))
+    gradient -= gradient.mean(axis=1, keepdims=True)
+    steps = []
+    for offset in (np.zeros(5), far):
+        objective = Objective(InMemory(X + offset, y, 3), 1e-3)
+        g = gradient.copy()  # of the same function, in the parameters that see the offset
+        g[:-1] += offset[:, None] * g[-1]
+        step = Blocks(objective, np.zeros((6, 3)), np.zeros((3, 3))).inverse(g)
+        step[-1] += offset @ step[:-1]
+        steps.append(step)
+    # single precision of a well conditioned inverse, not of the offsets' squares
+    np.testing.assert_allclose(steps[1], steps[0], atol=1e-5 * np.abs(steps[0]).max())
+
+
+def test_history_mends_its_start():
+    """On a quadratic: the last pair is obeyed, and a start that is off by a factor is put right."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((12, 12))
+    H = root @ root.T + np.eye(12)
+    shape = (4, 3)
+    pairs = History(3, np.float64)
+    pairs.restart(lambda g: 7 * np.linalg.solve(H, g.ravel()).reshape(shape))
+    gradient = rng.standard_normal(shape)
+    for _ in range(5):
+        s = rng.standard_normal(shape)
+        y = (H @ s.ravel()).reshape(shape)
+        pairs.add(s, y)
+        assert len(pairs) <= 3
+        np.testing.assert_allclose(pairs.inverse(y), s, atol=1e-9)
+        np.testing.assert_allclose(pairs.inverse(gradient).ravel(), np.linalg.solve(H, gradient.ravel()))
+    pairs.restart(lambda g: g)  # far from the inverse, yet each pair of a quadratic that is kept counts
+    np.testing.assert_allclose(pairs.inverse(y), s, atol=1e-9)
 
 
 def test_line_search_doubles_and_shortens():

@@ -36,10 +36,12 @@ def astype(a: Array, dtype: Any) -> Array:
     return found
 
 
-def beside(values: Any, array: Array, dtype: Any = np.float64) -> Array:
-    """Return a NumPy array as one of the kind of `array`, where that lies."""
+def beside(values: Array, array: Array) -> Array:
+    """Return an array of any kind as one of the kind of `array`, where that lies, in its own dtype."""
     xp = namespace(array)
-    sent: Array = xp.asarray(values, dtype=getattr(xp, np.dtype(dtype).name), device=array.device)
+    if namespace(values) is xp:
+        return to_device(values, array.device)  # type: ignore[no-any-return]
+    sent: Array = xp.asarray(on_host(values), device=array.device)
     return sent
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from luce.arrays import on_host
 from luce.errors import InputError, LuceError, ModelFileError
 from luce.files import written_whole
 from luce.loss.inputs import Array
@@ -151,7 +152,7 @@ class Checkpoint(Keeper):
         self._say(f"going on from {self.path}: {_where(history[-1])}")
         if self._packing is not None:
             return self._packing.unpack(objective, theta, history[-1].loss, found["memory"]), history
-        return solver.init(objective, theta), history
+        return solver.init(objective, objective.placed(theta)), history
 
     def __call__(self, progress: Progress) -> None:
         """Do nothing: :meth:`keep` sees more."""
@@ -179,7 +180,7 @@ class Checkpoint(Keeper):
             "about": self._about,
             "problem": self._problem,
             "memory": packed,
-            "theta": state.theta,
+            "theta": on_host(state.theta),
         }
         try:
             with written_whole(self.path) as file:

@@ -160,10 +160,11 @@ class SoftmaxClassifier(Predictions):
         objective = problem.objective(self.C, self.l1_ratio)
         theta = self._start(problem)
         self.classes_ = problem.classes
+        solver = chosen_solver(self.solver, objective, self.random_state)
         solution = minimize(
             objective,
-            chosen_solver(self.solver, objective, self.random_state),
-            theta,
+            solver,
+            problem.placed(theta, solver),
             tol=self.tol,
             max_iter=self.max_iter,
             rounding=problem.rounding(objective),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luce.arrays import astype, dot, namespace
+from luce.arrays import astype, beside, dot, namespace
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -30,7 +30,10 @@ class Data(Protocol):
     dtype: np.dtype[Any]  # of the features; products in it cost least
 
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
-        """Return the pass `name` of :mod:`luce.loss.kernels`, summed over all samples."""
+        """Return the pass `name` of :mod:`luce.loss.kernels`, summed over all samples.
+
+        Arrays come back as the kind that was passed.
+        """
 
     def take(self, rows: Any) -> Data:
         """Return some of the samples, by slice or by indices."""
@@ -89,7 +92,8 @@ class Objective:
 
     Notes
     -----
-    theta is a float64 array (D + 1, C), the intercept its last row, or (D, C) without intercept.
+    theta is a float64 array (D + 1, C), the intercept its last row, or (D, C) without intercept. It may be of
+    any kind that the data can take, see :mod:`luce.arrays`; with :meth:`beside`, all that is returned is so.
     `n_passes` counts how often the data were read from one end to the other, in gradients' worth of work.
     """
 
@@ -103,6 +107,7 @@ class Objective:
         self.dtype = np.dtype(dtype or data.dtype)
         self.shape = (data.n_features + fit_intercept, data.n_classes)
         self._shared: dict[str, Any] = {"passes": 0.0}  # what depends on the data alone
+        self._kind: Array = np.empty(0)
 
     @property
     def n_passes(self) -> float:
@@ -125,11 +130,22 @@ class Objective:
         other.dtype = np.dtype(dtype)
         return other
 
+    def beside(self, theta: Array) -> Objective:
+        """Return the same objective for thetas of another kind, or in another place."""
+        other = copy.copy(self)
+        other._kind = theta[:0]
+        return other
+
+    def placed(self, values: Array) -> Array:
+        """Return an array as of the kind of thetas, and where they lie."""
+        return beside(values, self._kind)
+
     def take(self, rows: Any) -> Objective:
         """Return the objective on some of the samples."""
-        return Objective(
+        taken = Objective(
             self.data.take(rows), self.reg, l1=self.l1, fit_intercept=self.fit_intercept, dtype=self.dtype
         )
+        return taken.beside(self._kind)
 
     def weights(self, theta: Array) -> Array:
         """Return the penalised part of theta, W (D, C), as a view."""
@@ -209,8 +225,13 @@ class Objective:
 
     def class_curvature(self, theta: Array) -> Array:
         """Return the mean of diag(p) - p p^T (C, C), the curvature of the loss in the scores."""
-        total = self._sum("class_curvature", *self._split(theta), cost=0.5)
-        return np.asarray(total / self.data.total_weight)
+        total: Array = self._sum("class_curvature", *self._split(theta), cost=0.5)
+        return total / self.data.total_weight
+
+    def class_variances(self, theta: Array) -> Array:
+        """Return the mean of p (1 - p) (C,), the diagonal of the class curvature."""
+        total: Array = self._sum("class_variances", *self._split(theta), cost=0.5)
+        return total / self.data.total_weight
 
     def class_grams(self, theta: Array, least: Array) -> Array:
         """Return, for each class, the mean of p (1 - p) [x, 1] [x, 1]^T, from samples drawn by weight.
@@ -229,20 +250,23 @@ class Objective:
         return self._shared[name]
 
     def _mean(self, name: str, cost: float, **options: Any) -> tuple[Array, Array]:
-        first, second = self._sum(name, cost=cost, **options)
-        return first / self.data.total_weight, second / self.data.total_weight
+        """Return a pass's two sums over the data alone as means."""
+
+        def make() -> tuple[Array, Array]:
+            first, second = self._sum(name, cost=cost, **options)
+            return first / self.data.total_weight, second / self.data.total_weight
+
+        first, second = self.once(name, make)
+        return self.placed(first), self.placed(second)
 
     def gram(self) -> tuple[Array, Array]:
         """Return the mean of x x^T (D, D) and the mean of x (D,)."""
-        gram: tuple[Array, Array] = self.once("gram", lambda: self._mean("gram", 1.0, dtype=self.dtype))
-        return gram
+        return self._mean("gram", 1.0, dtype=self.dtype)
 
     def moments(self) -> tuple[Array, Array]:
         """Return the mean of x (D,) and the mean of x * x (D,)."""
-        moments: tuple[Array, Array] = self.once("moments", lambda: self._mean("moments", 0.5))
-        return moments
+        return self._mean("moments", 0.5)
 
     def class_means(self) -> tuple[Array, Array]:
         """Return the mean of x t^T (D, C) and the mean of t (C,), the class priors."""
-        means: tuple[Array, Array] = self.once("class_means", lambda: self._mean("class_sums", 1.0))
-        return means
+        return self._mean("class_sums", 1.0)

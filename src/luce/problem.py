@@ -8,11 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from luce.arrays import astype, beside, namespace
 from luce.blocks import Samples, on_host
 from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix
 from luce.numbering import number
 from luce.objective import Data, InMemory, Objective
+from luce.solvers import LBFGS, Solver
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,15 @@ class Problem:
             theta[-1] = intercept
         return theta
 
+    def placed(self, theta: Array, solver: Solver) -> Array:
+        """Return a theta where the data want the vectors of a solver that can have them anywhere."""
+        place = getattr(self.data, "place", None)
+        return theta if place is None or not isinstance(solver, LBFGS) else beside(theta, place)
+
     def coefficients(self, theta: Array) -> tuple[Array, Array]:
         """Return the coefficients and the intercepts, in the dtype of X."""
         D, dtype = self.data.n_features, self.data.dtype
+        theta = on_host(theta)
         if len(self.classes) == 2:
             theta = theta[:, 1:] - theta[:, :1]
         theta = theta.astype(dtype)
@@ -102,11 +110,13 @@ class Problem:
         first = self.data.n_features if objective.l1 > 0 else 0
 
         def rounded(theta: Array) -> Array:
+            xp = namespace(theta)
             if len(self.classes) == 2:
-                half = (theta[:, 1] - theta[:, 0]).astype(dtype).astype(np.float64) / 2
-                return np.column_stack([-half, half])
-            theta = theta.copy()
-            theta[first:] -= theta[first:].mean(axis=1, keepdims=True)
-            return theta.astype(dtype).astype(np.float64)
+                half = astype(astype(theta[:, 1] - theta[:, 0], dtype), np.float64) / 2
+                theta = xp.stack([-half, half], axis=1)
+                return theta
+            theta = xp.asarray(theta, copy=True)
+            theta[first:] -= xp.mean(theta[first:], axis=1, keepdims=True)
+            return astype(astype(theta, dtype), np.float64)
 
         return rounded

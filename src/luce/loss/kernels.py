@@ -9,6 +9,7 @@ from luce.loss.passes import class_grams, class_sums, moments
 if core is None:
     from luce.loss.passes import (
         class_curvature,
+        class_variances,
         divergence,
         gram,
         hessian,
@@ -18,12 +19,13 @@ if core is None:
     )
 else:
     from luce.loss.native import divergence, hessian, hessian_product, probabilities, value_and_gradient
-    from luce.loss.squares import class_curvature, gram
+    from luce.loss.squares import class_curvature, class_variances, gram
 
 __all__ = [
     "class_curvature",
     "class_grams",
     "class_sums",
+    "class_variances",
     "divergence",
     "gram",
     "hessian",

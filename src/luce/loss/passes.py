@@ -228,6 +228,19 @@ def class_curvature(
     return A
 
 
+def class_variances(
+    W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
+) -> Array:
+    """Return ``sum_i w_i p_i (1 - p_i)`` (C,), the diagonal of :func:`class_curvature`."""
+    total = np.zeros(W.shape[1])
+    for part, tile in _tiles(X, W):
+        P = _scores(tile, W, b)
+        _softmax(P)
+        P -= P * P
+        total += P.sum(axis=0, dtype=np.float64) if weight is None else weight[part] @ P
+    return total
+
+
 def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tuple[Array, Array]:
     """Return ``sum_i w_i x_i`` and ``sum_i w_i x_i * x_i``, (D,) each."""
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])

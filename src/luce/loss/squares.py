@@ -59,3 +59,16 @@ def class_curvature(
             P = probabilities(W, b, X[part], n_threads)
             _add_square(P, None if weight is None else weight[part], square, total)
     return np.diag(total) - square
+
+
+def class_variances(
+    W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
+) -> Array:
+    """See :func:`luce.loss.passes.class_variances`."""
+    total, rows = np.zeros(W.shape[1]), _rows(W.shape[1], W.dtype)
+    for first in range(0, X.shape[0], rows):
+        part = slice(first, first + rows)
+        P = probabilities(W, b, X[part], n_threads)
+        P -= P * P
+        total += P.sum(axis=0, dtype=np.float64) if weight is None else weight[part] @ P
+    return total

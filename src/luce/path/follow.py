@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from luce.arrays import on_host
 from luce.errors import InputError
 from luce.loss.inputs import Array
 from luce.objective import Objective
@@ -57,19 +59,21 @@ def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = No
         objective = problem.objective(C, options.l1_ratio)
         solver = options.choose(objective)
         base = np.zeros(objective.shape) if near is None else _onto(problem, near, i)
+        theta = problem.placed(base + ahead.at(C), solver)
         if isinstance(solver, LBFGS):
             if near is not None:  # whose features differ little; they only say where to look
-                problem.base.once("curvature", lambda: Product.of(near.problem.base))
+                problem.base.once("curvature", partial(Product.of, near.problem.base.beside(theta)))
             solver = warm = _Resumed(solver, None if warm is None else warm.state, jump=near is not None)
         solution = minimize(
             objective,
             solver,
-            base + ahead.at(C),
+            theta,
             tol=options.tol,
             max_iter=options.max_iter,
             rounding=problem.rounding(objective),
             callbacks=options.callbacks,
         )
+        solution = replace(solution, theta=on_host(solution.theta))
         ahead.add(C, solution.theta - base)
         solutions.append(solution)
         passes.append(problem.base.n_passes - before)

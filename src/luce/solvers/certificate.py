@@ -336,7 +336,8 @@ def certify_locally(objective: Objective, theta: Array) -> Certificate:
     classes' scores, and ``t = c lambda < 1``, that gives ``F - F* <= ((1 - t) log(1 - t) + t) / c^2``,
     which is ``lambda^2 / 2`` for small t. Otherwise all that is known is that no loss is negative.
     """
-    objective = objective.in_dtype(np.float64)
+    theta = on_host(theta)
+    objective = objective.in_dtype(np.float64).beside(theta)
     value, gradient = objective.value_and_gradient(theta)
     noise = _Noise(objective, theta, value - objective.smooth_penalty(theta))
     known = Certificate(value, value + noise.of_value)

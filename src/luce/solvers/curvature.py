@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg as sl
 
-from luce.arrays import namespace
+from luce.arrays import astype, beside, namespace, on_host
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse
 
+_MOST_CLASSES = 2048  # whose curvature is taken as a matrix
+_MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken as independent
+_CHUNK = 1 << 18  # numbers at a time, which stay in the cache
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
 _ROWS_PER_FEATURE = 6  # drawn for each class's block
 _SHARE = 1e-3  # of each block comes from all samples alike: what the few drawn ones miss must not look free
@@ -22,7 +25,7 @@ class Product:
     the covariance S of the features, is near it, and its inverse takes two small eigendecompositions: that of
     S serves all classes, all strengths of the penalty and every A. With an intercept the features are
     centred, which makes the intercept a block of its own. Where D is large against the work of a pass, only
-    the diagonal of S is used.
+    the diagonal of S is used; where C is, only that of A.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -42,6 +45,7 @@ class Product:
             self.mean, second = objective.moments()
             self.e = second - self.mean * self.mean if objective.fit_intercept else second
         self.e = namespace(self.e).clip(self.e, 0.0, None)
+        self._centre = self.mean if self.Q is None else self.Q.T @ self.mean
 
     @classmethod
     def of(cls, objective: Objective) -> Product:
@@ -49,47 +53,105 @@ class Product:
         made: Product = objective.once("curvature", lambda: cls(objective))
         return made
 
+    def classes(self, objective: Objective, theta: Array) -> Array:
+        """Return the classes' half at a point: A, or its diagonal where products with A would cost most."""
+        D, C = objective.shape
+        whole = C <= _MOST_CLASSES and (self.Q is not None or D * C * C <= _MOST_PRODUCTS)
+        return objective.class_curvature(theta) if whole else objective.class_variances(theta)
+
     def inverse(self, objective: Objective, A: Array) -> Inverse:
-        """Return the inverse for a mean class curvature A."""
-        a, R, width = self._spectrum(objective, A)
+        """Return the inverse for a mean class curvature A (C, C), or its diagonal (C,)."""
+        solve = (Mixed if A.ndim == 2 else Separate)(A).solve
+        D, C = objective.data.n_features, objective.data.n_classes
+        rows = max(1, _CHUNK // C)
+        reg, least = self._floors(objective, A)
 
         def apply(gradient: Array) -> Array:
-            G = objective.weights(gradient)
-            if objective.fit_intercept:
-                G = G - self.mean[:, None] * gradient[-1]
-            W = G @ R if self.Q is None else self.Q.T @ G @ R
-            W = (W / width) @ R.T
+            xp = namespace(gradient)
+            last = astype(gradient[D:], np.float64)  # (1, C), or (0, C) without an intercept
+            if self.Q is None:
+                G, W = gradient, xp.empty_like(gradient)
+            else:
+                G = self.Q.T @ astype(gradient[:D], np.float64)
+                W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
+            pulled = xp.zeros_like(last)
+            for at in range(0, D, rows):
+                part = slice(at, min(at + rows, D))
+                g = astype(G[part], np.float64)
+                w = solve(self.e[part], reg, g - self._centre[part, None] * last if len(last) else g)
+                W[part] = w
+                pulled += self._centre[part] @ w
             if self.Q is not None:
-                W = self.Q @ W
-            if not objective.fit_intercept:
-                return W
-            intercept = ((gradient[-1] @ R) / a) @ R.T - self.mean @ W
-            joined: Array = namespace(W).concat([W, intercept[None]])
-            return joined
+                W[:D] = self.Q @ W[:D]
+            if len(last):
+                W[D:] = solve(xp.ones_like(self.e[:1]), least, last) - pulled
+            inverse: Array = W
+            return inverse
 
         return apply
 
     def sample_blocks(self, objective: Objective, A: Array, X: Array) -> tuple[Array, Array]:
         """Return R (C, C) and s (N, C): for a sample [x, 1], its block of the inverse is R diag(s_i) R^T."""
-        a, R, width = self._spectrum(objective, A)
+        classes, (reg, _) = Mixed(A), self._floors(objective, A)
         offset = X - self.mean if objective.fit_intercept else X
         if self.Q is not None:
             offset = offset @ self.Q
-        s = np.square(offset) @ (1 / width)
-        return R, s + 1 / a if objective.fit_intercept else s
+        s = np.square(offset) @ (1 / classes.width(self.e, reg))
+        return classes.R, s + 1 / classes.a if objective.fit_intercept else s
+
+    def _floors(self, objective: Objective, A: Array) -> tuple[float, float]:
+        """Return what is added to the curvature of the features and of the intercept, lest it be zero."""
+        least = max(1e-10 * float(A.max()), 1e-150)
+        return max(objective.reg, least * float(self.e.max()), 1e-300), least
 
     def gram(self, intercept: bool) -> Array:
-        """Return the mean of x x^T, or of [x, 1] [x, 1]^T with x centred."""
-        S = np.diag(self.e) if self.Q is None else (self.Q * self.e) @ self.Q.T
+        """Return the mean of x x^T, or of [x, 1] [x, 1]^T with x centred, as NumPy's."""
+        e = on_host(self.e)
+        S = np.diag(e) if self.Q is None else (on_host(self.Q) * e) @ on_host(self.Q).T
         return sl.block_diag(S, 1.0) if intercept else S
 
-    def _spectrum(self, objective: Objective, A: Array) -> tuple[Array, Array, Array]:
-        """Return the eigenvalues and eigenvectors of A, and the eigenvalues (D, C) of what is inverted."""
-        a, R = np.linalg.eigh(A)
-        seen = a > 1e-8 * a[-1]  # not the flat direction: one vector added to all classes
-        a = np.where(seen, a, a[-1] if a[-1] > 0 else 1.0)
-        width = np.multiply.outer(self.e, a) + objective.reg
-        return a, R, np.maximum(width, 1e-10 * width.max(initial=1e-300))
+
+class Mixed:
+    """The inverses of e A + reg I for many e, by the eigenvectors R of A."""
+
+    def __init__(self, A: Array) -> None:
+        self.a, self.R = namespace(A).linalg.eigh(A)
+        most = float(self.a[-1])
+        # the flat direction, one vector added to all classes, is none that a gradient has
+        self.a[self.a <= 1e-8 * most] = most if most > 0 else 1.0
+
+    def width(self, e: Array, reg: float) -> Array:
+        """Return the eigenvalues for each e, by rows."""
+        width: Array = e[:, None] * self.a + reg
+        return width
+
+    def solve(self, e: Array, reg: float, G: Array) -> Array:
+        """Return the solution for each e and row of G."""
+        solution: Array = ((G @ self.R) / self.width(e, reg)) @ self.R.T
+        return solution
+
+
+class Separate:
+    """The inverses of e A + reg I for many e where of A the diagonal alone is known.
+
+    A is taken as ``diag(v) - v v^T / sum(v)`` with that diagonal, as it is where all samples have the same
+    probabilities; the inverses are then a vector's work (Sherman & Morrison, 1950).
+    """
+
+    def __init__(self, diagonal: Array) -> None:
+        xp = namespace(diagonal)
+        self._v = diagonal = xp.clip(diagonal, max(1e-8 * float(diagonal.max()), 1e-300), None)
+        for _ in range(50):
+            self._v = diagonal / xp.clip(1 - self._v / xp.sum(self._v), 0.5, None)
+        self._share = self._v / xp.sum(self._v)
+
+    def solve(self, e: Array, reg: float, G: Array) -> Array:
+        """Return the solution for each e and row of G."""
+        width = e[:, None] * self._v + reg
+        X = G / width
+        shared = e * (X @ self._v) / (reg * ((1 / width) @ self._share))
+        solution: Array = X + shared[:, None] * (self._share / width)
+        return solution
 
 
 class Blocks:
@@ -104,16 +166,17 @@ class Blocks:
 
     def __init__(self, objective: Objective, theta: Array, A: Array) -> None:
         D = objective.data.n_features
-        H = objective.class_grams(theta, A.diagonal() / (_ROWS_PER_FEATURE * D + 200))
+        variances = A if A.ndim == 1 else namespace(A).linalg.diagonal(A)
+        H = on_host(objective.class_grams(theta, variances / (_ROWS_PER_FEATURE * D + 200)))
         features = np.arange(D)
         H[:, features, features] += objective.reg
         product = Product.of(objective)
         self._mean = product.mean if objective.fit_intercept else None
-        gram = product.gram(objective.fit_intercept)
-        for block, share in zip(H, _SHARE * A.diagonal(), strict=True):  # no second array of that size
-            if self._mean is not None:
-                block[:-1] -= self._mean[:, None] * block[-1]
-                block[:, :-1] -= block[:, -1:] * self._mean
+        gram, mean = product.gram(objective.fit_intercept), on_host(product.mean)
+        for block, share in zip(H, _SHARE * on_host(variances), strict=True):  # no second array of that size
+            if objective.fit_intercept:
+                block[:-1] -= mean[:, None] * block[-1]
+                block[:, :-1] -= block[:, -1:] * mean
             block += share * gram
         diagonal = np.einsum("kdd->kd", H)  # a view
         diagonal += 1e-7 * diagonal
@@ -121,12 +184,13 @@ class Blocks:
         scale = 1 / np.sqrt(diagonal)
         safe = bool(scale.max() < 1e15)
         narrow = np.float32 if safe else np.float64
-        self._inverses: Array = np.empty(H.shape, dtype=narrow)
-        for inverse, block, s in zip(self._inverses, H, scale, strict=True):
+        inverses: Array = np.empty(H.shape, dtype=narrow)
+        for inverse, block, s in zip(inverses, H, scale, strict=True):
             inverse[...] = _inverse(block * s * s[:, None], narrow) * s * s[:, None]
-        total = self._inverses.sum(axis=0, dtype=np.float64)
+        total = inverses.sum(axis=0, dtype=np.float64)
         spread = 1 / np.sqrt(total.diagonal())
-        self._tie = _inverse(total * spread * spread[:, None], np.float64) * spread * spread[:, None]
+        tie = _inverse(total * spread * spread[:, None], np.float64) * spread * spread[:, None]
+        self._inverses, self._tie = beside(inverses, theta), beside(tie, theta)
 
     @staticmethod
     def cost(objective: Objective) -> float:
@@ -136,17 +200,20 @@ class Blocks:
 
     def inverse(self, gradient: Array) -> Array:
         """Return the inverse times a gradient."""
+        xp = namespace(gradient)
         C, size, _ = self._inverses.shape
-        narrow = self._inverses.dtype
-        right = gradient.T.astype(np.float64)
+        right = astype(gradient.T, np.float64)
         if self._mean is not None:
-            right[:, :-1] -= right[:, -1:] * self._mean
-        free = np.matmul(self._inverses, right.astype(narrow)[:, :, None])[:, :, 0].astype(np.float64)
-        pull = (self._tie @ free.sum(axis=0)).astype(narrow)
+            right = xp.concat([right[:, :-1] - right[:, -1:] * self._mean, right[:, -1:]], axis=1)
+        narrow = self._inverses.dtype
+        free = astype((self._inverses @ xp.astype(right, narrow)[:, :, None])[:, :, 0], np.float64)
+        pull = xp.astype(self._tie @ xp.sum(free, axis=0), narrow)
         free -= (self._inverses.reshape(C * size, size) @ pull).reshape(C, size)
         if self._mean is not None:
             free[:, -1] -= free[:, :-1] @ self._mean
-        return np.ascontiguousarray(free.T)
+        inverse: Array = xp.empty_like(gradient)
+        inverse[...] = free.T
+        return inverse
 
 
 def _inverse(matrix: Array, dtype: type) -> Array:

@@ -146,7 +146,7 @@ def minimize(
     rounding: Callable[[Array], Array] = np.copy,
     callbacks: Iterable[Callback] = (),
 ) -> Solution:
-    """Run a solver until the proven gap is at most ``tol * value``.
+    """Run a solver until the proven gap is at most ``tol * value``, its vectors where theta lies.
 
     Parameters
     ----------
@@ -167,6 +167,7 @@ def minimize(
     -------
     Solution
     """
+    objective = objective.beside(theta)
     callbacks = list(callbacks)
     keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
     try:
@@ -287,7 +288,7 @@ def _certify(
     # where the direction led before rounding
     target = state.theta if state.direction is None else state.theta + state.direction
     certificate = certify(objective, rounded, target - rounded, state.inverse, tol, most_products)
-    if certificate.gap > tol * certificate.value and objective.l1 == 0 and rounded.size <= _SMALL:
+    if certificate.gap > tol * certificate.value and objective.l1 == 0 and np.prod(objective.shape) <= _SMALL:
         local = certify_locally(objective, rounded)
         if local.gap < certificate.gap:
             return local

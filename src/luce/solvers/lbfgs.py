@@ -90,8 +90,7 @@ class LBFGS:
         state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
         if count >= memory["due"]:
             _refresh(objective, state)
-        if count % 5 == 0 or len(pairs) * np.prod(objective.shape) < 1_000_000:
-            _estimate_gap(objective, state)
+        _estimate_gap(objective, state)
         return state
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
@@ -133,7 +132,7 @@ def _refresh(objective: Objective, state: State) -> None:
     memory, count = state.memory, state.memory["count"]
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
-    A = sample.class_curvature(state.theta)
+    A = Product.of(objective).classes(sample, state.theta)
     if "blocks" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
         memory["due"] = np.inf
         return
