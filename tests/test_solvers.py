@@ -86,7 +86,9 @@ def test_product_of_curvatures_is_exact_where_all_samples_have_the_same_probabil
     inverse = Product.of(objective).inverse(objective, A)
     step = np.random.default_rng(3).standard_normal(objective.shape)
     step -= step.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(inverse(objective.hessian_product(theta, step)), step, atol=1e-9)
+    found = inverse(objective.hessian_product(theta, step))
+    found -= found.mean(axis=1, keepdims=True)  # what all classes share is flat, and nobody's business
+    np.testing.assert_allclose(found, step, atol=1e-9)
 
 
 def test_blocks_are_the_blocks_of_the_hessian():
