@@ -301,7 +301,7 @@ print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 @pytest.mark.parametrize("fmt", ["parquet", "feather"])
 def test_a_table_ten_times_larger_than_the_bound_is_fitted_within_it(fmt, tmp_path):
-    bound, d = 10 << 20, 64  # one row group: a page of each column, stored and decoded, takes 128 MiB
+    bound, d = 8 << 20, 32  # one row group: a page of each column, stored and decoded, takes 64 MiB
     n = 10 * bound // (4 * d)
     rng = np.random.default_rng(0)
 
@@ -425,6 +425,22 @@ def test_files_of_a_folder_that_differ(tmp_path):
                 large.read(str(tmp_path), None, memory) or sources.read(str(tmp_path))
 
 
+def test_a_csv_column_whose_type_changes_late_is_read_as_in_memory(tmp_path):
+    rows = [f"{i},{i % 7},,{i % 2}" for i in range(40_000)]
+    rows[-2] = "1.5,oops,2.5,1"
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["x,k,late,label", *rows]) + "\n")
+    found, whole = large.read(str(path), None, 250_000), sources.read(str(path))
+    assert found is not None and found.layout.types == whole.layout.types == ("number", "text", "number")
+    frame = pd.concat([frame for _, frame in found.X.batches()])
+    pd.testing.assert_frame_equal(frame, whole.X)
+    np.testing.assert_array_equal(found.classes[found.y], whole.y)
+    rows[-2] = "1,2"
+    path.write_text("\n".join(["x,k,late,label", *rows]) + "\n")
+    with pytest.raises(DataFileError, match=r"a.csv: row 39999 has 2 columns where the first line has 4"):
+        large.read(str(path), None, 250_000)
+
+
 def test_statistics_of_parts_add_up(tmp_path):
     frame = mixed_table(500).drop(columns="label")
     pipeline = make_pipeline(frame, None)
@@ -444,7 +460,9 @@ def test_statistics_of_parts_add_up(tmp_path):
         )
 
 
-@pytest.mark.parametrize("fmt", ["npy", "pixels", "column", "svm", "zarr", "parquet", "pattern", "arrow"])
+@pytest.mark.parametrize(
+    "fmt", ["npy", "pixels", "column", "svm", "zarr", "parquet", "pattern", "arrow", "csv"]
+)
 def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     X, y = made(1500, 8, 3)
@@ -466,6 +484,9 @@ def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monke
         group = pytest.importorskip("zarr").open_group(source[0], mode="w")
         group.create_array("X", data=X, chunks=(400, 8))
         group.create_array("y", data=y)
+    elif fmt == "csv":
+        text = table.assign(whole=1).to_csv(index=False).replace(",1\n", ",1.5\n")
+        Path(source[0]).write_text(text[: len(text) // 2].replace(",1.5\n", ",1\n") + text[len(text) // 2 :])
     elif fmt == "pattern":
         saved_in_parts(table, tmp_path / "parts")
         source = [str(tmp_path / "parts" / "*.parquet")]

@@ -204,7 +204,7 @@ class ColumnarFile:
         import pyarrow as pa
 
         groups = self._groups(list(columns), room)
-        with reading(self.path), _released():
+        with reading(self.path), released():
             if len(groups) == 1:
                 yield from self._batches(groups[0], rows)
                 return
@@ -248,7 +248,7 @@ class ColumnarFile:
         import pyarrow as pa
 
         path, writer = str(folder.path / name), None
-        with _released():
+        with released():
             for batch in self._batches(columns, rows):
                 with folder.written():
                     writer = writer or pa.ipc.new_file(path, batch.schema)
@@ -262,7 +262,7 @@ class ColumnarFile:
 
 
 @contextmanager
-def _released() -> Iterator[None]:
+def released() -> Iterator[None]:
     """Give the memory that Arrow used back to the system at the end."""
     import pyarrow as pa
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
-from luce.data.streams import Utf8, reading
+from luce.data.streams import Utf8, open_bytes, reading
 from luce.errors import DataFileError
 
 BLOCK = 4 << 20  # bytes that Arrow parses at once; a row must fit
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 # Arrow's own spellings of a missing value, and the question mark of the UCI collections.
+CONVERSION = re.compile(r"CSV column #(\d+): .*CSV conversion error to (\w+)", re.DOTALL)
 CODE = re.compile(r"\s*0\d+\s*")
 MISSING = ["", "#N/A", "#NA", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "?", " ?"]
 
@@ -30,6 +31,8 @@ class CsvFile:
     stream : binary file
     name : str
         Used in messages; a name with ``.tsv`` prefers the tab as separator.
+    block : int
+        Bytes that Arrow parses at once.
 
     Attributes
     ----------
@@ -41,6 +44,7 @@ class CsvFile:
 
     stream: IO[bytes]
     name: str
+    block: int = BLOCK
     names: list[str] = field(init=False)
     separator: str = field(init=False)
     notes: list[str] = field(init=False, default_factory=list)
@@ -95,7 +99,7 @@ class CsvFile:
             # With threads, Arrow's messages lose the row number.
             "read_options": ReadOptions(
                 use_threads=False,
-                block_size=BLOCK,
+                block_size=self.block,
                 column_names=self.names,
                 skip_rows_after_names=int(self._header),
             ),
@@ -134,12 +138,41 @@ class CsvFile:
             )
         if "straddling" in text:
             return DataFileError(
-                f"{self.name}: a row is longer than {BLOCK >> 20} MiB; is a quote left open?"
+                f"{self.name}: a row is longer than {self.block / 2**20:g} MiB; is a quote left open?"
             )
         return DataFileError(f"{self.name}: is not valid CSV: {text[:200]}")
 
     def _row(self, number: str | None) -> str:
         return f"row {int(number) - self._header}" if number else "a row"
+
+
+def as_arrow(source: str, path: str, block: int = BLOCK) -> list[str]:
+    """Write a CSV file as an Arrow file, never holding more than a few blocks of it; return its notes.
+
+    The first block tells the types of the columns. Where a later cell is of another, the column becomes one
+    of decimals, or of text, as it would if the file were read whole, and all begins anew.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+
+    types: dict[str, Any] = {}
+    while True:
+        with open_bytes(source) as stream:
+            file = CsvFile(stream, source, block)
+            try:
+                with reading(source):
+                    reader = pyarrow.csv.open_csv(file.text, **file._options(types, file.names))
+                    with pa.ipc.new_file(path, reader.schema) as writer:
+                        for batch in reader:
+                            writer.write_batch(batch)
+                return file.notes
+            except DataFileError as error:
+                found = CONVERSION.search(str(error.__cause__))
+                if found is None:
+                    raise file._explanation(str(error.__cause__)) from error
+                name = file.names[int(found[1])]
+                as_text = name in types or found[2] not in ("null", "int64")
+                types[name] = pa.string() if as_text else pa.float64()
 
 
 def _separator(line: str, usual: str) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from luce.blocks.cache import Cache
+from luce.blocks.cache import Cache, Scratch
 from luce.blocks.disk import DiskSamples
 from luce.blocks.rows import Mapped, Rows, Subset, Unchanged, rows_of
 from luce.data import arrays, libsvm, tables
-from luce.data.columnar import ColumnarFolder, columnar_files
+from luce.data.columnar import ColumnarFolder, columnar_files, released
 from luce.data.columns import encoder, make_pipeline
+from luce.data.csv_file import BLOCK, as_arrow
 from luce.data.dataset import Dataset, Layout
 from luce.data.frames import frame_of, kind_of, plain
 from luce.data.labels import codes_of, numbered
@@ -32,6 +33,7 @@ Array = np.ndarray[Any, Any]
 _BATCH_SHARE = 16  # of the memory bound that a batch of a table may take
 _READER_SHARE = 4  # that what reads the files may take
 _PER_ROW = 20  # bytes that a row takes in memory, of whatever data, most of them while rows are held out
+_LEAST_BLOCK = 1 << 18  # bytes of CSV that are parsed at once: a row must fit
 _PIECE = 100_000  # labels that are numbered at once
 _WIDTHS = {"number": 8, "bool": 1, "time": 8, "text": 64}  # bytes of a cell in memory, about
 _ENDS = 1 << 20  # bytes at each end of a file that its fingerprint reads
@@ -49,6 +51,7 @@ class Table:
     sample: pd.DataFrame
     batch_rows: int
     room: int  # bytes that reading may take
+    folder: Any = None  # what makes the file last as long as this
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -114,6 +117,8 @@ def _read(source: str, target: str | None, memory: int) -> LargeDataset | None:
     fmt = format_of(source)
     if fmt in ("parquet", "arrow") and not source.endswith(".arrows"):  # a stream has no number of rows
         return _table(source, fmt, target, memory)
+    if fmt == "csv" and Path(source).is_file() and os.path.getsize(source) > memory:
+        return _csv(source, target, memory)
     if fmt == "libsvm" and Path(source).is_file() and os.path.getsize(source) > memory:
         return _libsvm(source)
     if fmt == "npy" and Path(source).is_file():
@@ -230,6 +235,23 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
     frame = frame_of(source, sample, list(features), types)
     X = Table(source, fmt, layout, n_rows, frame, batch_rows, memory // _READER_SHARE)
     return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said), classes=classes)
+
+
+def _csv(source: str, target: str | None, memory: int) -> LargeDataset | None:
+    folder = Scratch()
+    path = str(folder.path / "table.arrow")
+    with released():
+        notes = as_arrow(source, path, min(BLOCK, max(_LEAST_BLOCK, memory // 64)))
+    found = _table(path, "arrow", target, memory)
+    if found is None:
+        return None
+    return replace(
+        found,
+        X=replace(found.X, folder=folder),
+        name=source,
+        fingerprint=_fingerprint([source]),
+        notes=(*notes, *found.notes),
+    )
 
 
 def _libsvm(source: str) -> LargeDataset:
