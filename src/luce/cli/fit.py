@@ -59,7 +59,8 @@ class Parts:
     "--memory",
     metavar="SIZE",
     help="Memory that the data may take, such as 2GiB; larger data are read from disk in each pass. "
-    "Beside it the program takes its own, and each row about 20 bytes. By default a quarter of the machine's.",
+    "Beside it the program itself and each row, about 20 bytes, take some. By default a quarter of the "
+    "machine's.",
 )
 @click.option("--device", metavar="NAME", help="Fit on a device of PyTorch's, such as cuda.")
 @click.option(

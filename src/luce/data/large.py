@@ -120,7 +120,7 @@ def _read(source: str, target: str | None, memory: int) -> LargeDataset | None:
     if fmt == "csv" and Path(source).is_file() and os.path.getsize(source) > memory:
         return _csv(source, target, memory)
     if fmt == "libsvm" and Path(source).is_file() and os.path.getsize(source) > memory:
-        return _libsvm(source)
+        return _libsvm(source, memory)
     if fmt == "npy" and Path(source).is_file():
         X = arrays.load_npy(source)
         if X.nbytes <= memory or X.ndim != 2:
@@ -254,9 +254,9 @@ def _csv(source: str, target: str | None, memory: int) -> LargeDataset | None:
     )
 
 
-def _libsvm(source: str) -> LargeDataset:
+def _libsvm(source: str, memory: int) -> LargeDataset:
     cache, labels, width, one_based = Cache(), [], 0, True
-    for X, y, lowest in libsvm.parts(source, 10_000):
+    for X, y, lowest in libsvm.parts(source, 10_000, memory // _BATCH_SHARE):
         cache.append(X)
         labels.append(y)
         width, one_based = max(width, X.shape[1]), one_based and lowest > 0

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
-from itertools import islice
 from typing import IO, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from luce.errors import DataFileError
 
 LINE = re.compile(rb"\s*[^\s:]+(\s+(qid:\S+|\d+:\S+))*\s*(#.*)?$")
 LONGEST_LINE = 64 << 20
+ROOM = 64 << 20
 # More columns than this is a broken index, not data: the weights of two classes alone would need 16 GB.
 MOST_FEATURES = 10**9
 
@@ -70,13 +70,16 @@ def _placed(X: Any, one_based: bool, width: int) -> Any:
     return sparse.csr_array(X)
 
 
-def parts(path: str, rows: int) -> Iterator[tuple[Any, Any, int]]:
-    """Yield (X with columns as numbered in the file, labels, lowest index), at most `rows` rows at a time."""
+def parts(path: str, rows: int, room: int = ROOM) -> Iterator[tuple[Any, Any, int]]:
+    """Yield (X with columns as numbered in the file, labels, lowest index).
+
+    A part has at most `rows` rows, and a line more than `room` bytes of text.
+    """
     from sklearn.datasets import load_svmlight_file
 
     done = 0
     with open_bytes(path) as stream:
-        while lines := _lines(stream, path, rows, done):
+        while lines := _lines(stream, path, rows, room, done):
             try:
                 X, y = load_svmlight_file(
                     BytesIO(b"".join(lines)), zero_based=True, n_features=MOST_FEATURES + 1
@@ -89,9 +92,12 @@ def parts(path: str, rows: int) -> Iterator[tuple[Any, Any, int]]:
             done += len(lines)
 
 
-def _lines(stream: IO[bytes], path: str, rows: int, done: int) -> list[bytes]:
+def _lines(stream: IO[bytes], path: str, rows: int, room: int, done: int) -> list[bytes]:
     with reading(path):
-        lines = list(islice(iter(lambda: stream.readline(LONGEST_LINE), b""), rows))
+        lines: list[bytes] = []
+        while len(lines) < rows and room > 0 and (line := stream.readline(LONGEST_LINE)):
+            lines.append(line)
+            room -= len(line)
     for i, line in enumerate(lines):
         if len(line) == LONGEST_LINE:
             raise DataFileError(
