@@ -26,6 +26,7 @@ from luce.blocks.rows import Subset, rows_of
 from luce.cli import main
 from luce.data import large, sources
 from luce.data.columns import make_pipeline
+from luce.data.dataset import Layout
 from luce.data.statistics import Statistics
 from luce.errors import DataFileError, InputError, LuceError
 from luce.objective import InMemory
@@ -198,6 +199,21 @@ def test_predictions_read_blocks_of_a_file(mapped, tmp_path, monkeypatch):
         clf.predict(mapped(X))
     with pytest.raises(InputError, match="fitted to 12 features"):
         clf.predict(mapped(X[:, 1:]))
+
+
+@pytest.mark.parametrize("shape", [(50, 12), (50, 3, 4), (50, 13)])
+def test_rows_of_an_array_come_in_batches(shape, tmp_path):
+    X = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    X[41].flat[7] = np.nan
+    path = str(tmp_path / "X.npy")
+    np.save(path, X[:41])
+    layout = Layout("matrix", 12, target="5" if shape[1:] == (13,) else None)
+    found = np.concatenate([batch.X for batch in sources.batches(path, layout, rows=20)])
+    expected = np.delete(X, 5, axis=1) if shape[1:] == (13,) else X.reshape(50, 12)
+    np.testing.assert_array_equal(found, expected[:41])
+    np.save(path, X)
+    with pytest.raises(DataFileError, match=r"X\.npy: row 42, column 7 \(from 0\) is nan"):
+        list(sources.batches(path, layout, rows=20))
 
 
 def test_two_fits_give_the_same_bits(mapped):

@@ -7,13 +7,15 @@ import math
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from luce.data.dataset import Dataset, Layout, listed, missing_column
+from luce.blocks.rows import ArrayRows
+from luce.data.dataset import Batch, Dataset, Layout, listed, missing_column
 from luce.data.labels import class_labels
 from luce.data.streams import fingerprint, open_bytes, read_at_most, reading
 from luce.errors import DataFileError, MissingExtraError
@@ -123,6 +125,17 @@ def open_zarr(path: str, target: str | None, *, labels: bool) -> tuple[Any, Any]
         raise missing_column(path, target or "y", names, "array")
     with reading(path):
         return store[x_name], store[y_name][...] if labels else None
+
+
+def batches(path: str, fmt: str, layout: Layout, rows: int) -> Iterator[Batch]:
+    """Yield the rows of a NPY file or a Zarr array as a model takes them, at most `rows` at a time."""
+    X = load_npy(path) if fmt == "npy" else open_zarr(path, None, labels=False)[0]
+    if X.ndim < 2 or 0 in X.shape:
+        as_matrix(path, np.asarray(X[...]))  # says what is wrong
+    matrix = ArrayRows(X, path)
+    for start in range(0, X.shape[0], rows):
+        part = matrix.read(start, min(start + rows, X.shape[0]))
+        yield Batch(rows_like(path, as_matrix(path, part, start)[0], layout))
 
 
 def load_npy(path: str) -> Array:
@@ -319,7 +332,7 @@ def check_lengths(path: str, rows: int, labels: int) -> None:
         )
 
 
-def as_matrix(path: str, X: Array) -> tuple[Array, tuple[int, ...] | None]:
+def as_matrix(path: str, X: Array, first_row: int = 0) -> tuple[Array, tuple[int, ...] | None]:
     """Return X as a finite (N, D) matrix of float32, float64 or uint8, and the shape of its images.
 
     Images of uint8 keep their (N, height, width) or (N, height, width, channels).
@@ -336,7 +349,7 @@ def as_matrix(path: str, X: Array) -> tuple[Array, tuple[int, ...] | None]:
     X = X.reshape(X.shape[0], -1)
     if X.dtype.kind == "f":
         X = X.astype(_native_float(X.dtype), copy=False)
-        _check_finite(path, X)
+        _check_finite(path, X, first_row)
     elif X.dtype != np.uint8:
         X = X.astype(np.float64)
     return X, image_shape
@@ -346,13 +359,14 @@ def _native_float(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     return np.float32 if dtype.itemsize <= 4 else np.float64
 
 
-def _check_finite(path: str, X: Array, step: int = 4096) -> None:
+def _check_finite(path: str, X: Array, first_row: int, step: int = 4096) -> None:
     for start in range(0, X.shape[0], step):
         bad = np.argwhere(~np.isfinite(X[start : start + step]))
         if bad.size:
             row, column = bad[0]
             raise DataFileError(
-                f"{path}: row {start + row + 1}, column {column} (from 0) is {X[start + row, column]}; "
+                f"{path}: row {first_row + start + row + 1}, column {column} (from 0) is "
+                f"{X[start + row, column]}; "
                 "replace it, or use a table (CSV, Parquet), whose empty cells are filled in"
             )
 

@@ -128,6 +128,8 @@ def batches(source: str, layout: Layout, *, rows: int = ROWS) -> Iterator[Batch]
         yield from libsvm.batches(source, layout, rows)
     elif fmt in ("images", "image"):
         yield from images.batches(source, layout, rows)
+    elif fmt in ("npy", "zarr"):
+        yield from arrays.batches(source, fmt, layout, rows)
     else:
         data = read(source, layout=layout, labels=False)
         data = data.held_out or data
