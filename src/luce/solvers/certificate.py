@@ -16,13 +16,13 @@ above the truth.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from luce.arrays import astype, beside, dot, namespace, norm, on_host
+from luce.arrays import astype, beside, dot, namespace, on_host
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.factor import Factor
@@ -30,6 +30,8 @@ from luce.solvers.factor import Factor
 Inverse: TypeAlias = Callable[[Array], Array]
 
 _EPS = float(np.finfo(np.float64).eps)
+_CHUNK = 1 << 18  # numbers at a time, which stay in the cache
+MANY_CLASSES = 2048  # from here on their curvature, a matrix, costs too much
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def certify(
         if gap > goal and direction is not None and _finite(direction):
             if inverse is not None and objective.reg > 0 and objective.l1 == 0:
                 direction = _improve(narrow, theta, gradient, direction, inverse, goal, most_products)
-            del gradient
-            reached, used = _along(objective, theta, loss, pull, astype(direction, np.float64), noise, goal)
+            del gradient  # these can be the largest arrays of a fit
+            reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
             gap = _least(gap, reached)
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
@@ -207,21 +209,31 @@ def _along(
 
     The intercept moves until mean (q - y) = 0, or the bound is good enough, or no longer halves.
     """
-    gap, best, settle = np.inf, direction, None
+    gap, best, settle = np.inf, None, None
+    direction = namespace(theta).asarray(direction, dtype=theta.dtype, copy=True)
     while True:
         divergence, moved = objective.divergence(theta, direction)
         moved += pull
         reached = _gap(objective, theta, loss, moved, divergence, noise.moved(direction))
         halved = reached < 0.5 * gap
-        if reached < gap:
-            gap, best = reached, direction
+        if reached < gap or best is None:
+            gap, best = reached, on_host(direction[-1]).copy()
         if gap <= goal or not halved or not objective.fit_intercept:
-            return gap, best
+            direction[-1] = beside(best, direction)
+            return gap, direction
         if settle is None:
-            A = on_host(objective.class_curvature(theta))
-            settle = beside(np.linalg.pinv(A, rcond=1e-13, hermitian=True), theta)
-        direction = namespace(direction).asarray(direction, copy=True)
-        direction[-1] -= settle @ moved[-1]
+            settle = _settling(objective, theta)
+        direction[-1] -= beside(settle(on_host(moved[-1])), direction)
+
+
+def _settling(objective: Objective, theta: Array) -> Callable[[Array], Array]:
+    """Return the intercept's step against a gradient: Newton's, or nearly so with very many classes."""
+    if objective.data.n_classes >= MANY_CLASSES:
+        variances = np.maximum(on_host(objective.class_variances(theta)), np.finfo(float).tiny)
+        return lambda excess: excess / variances
+    A = on_host(objective.class_curvature(theta))
+    inverse = np.linalg.pinv(A, rcond=1e-13, hermitian=True)
+    return lambda excess: inverse @ excess
 
 
 def _without_penalty(objective: Objective, gradient: Array, theta: Array) -> Array:
@@ -276,33 +288,52 @@ def _gap(
 ) -> float:
     """Return the bound for a dual point of this divergence from p, gradient the mean of [x, 1] (q - y)."""
     xp = namespace(gradient)
-    absolute = noise.of_gradients
+    reg, l1, C = objective.reg, objective.l1, objective.data.n_classes
+    error = noise.of_gradients
     divergence = np.square(np.sqrt(max(divergence, 0.0)) + 2 * noise.of_probabilities)
-    W, G = objective.weights(theta), objective.weights(gradient)
+    mix = 0.0
     if objective.fit_intercept:
         mix, t, distance = _balance(objective, theta, loss, on_host(gradient[-1]), noise.of_means)
-        if mix > 0.0:  # the gradient that q = t everywhere would have: the mean of x (t - y)
-            divergence = (1 - mix) * divergence + mix * distance
-            G = (1 - mix) * G - mix * objective.class_means()[0]
-            G += objective.moments()[0][:, None] * beside(mix * t, G)
-    reg, l1 = objective.reg, objective.l1
+        divergence = (1 - mix) * divergence + mix * distance
+
+    def parts() -> Iterator[tuple[slice, Array, Array]]:
+        """Yield some features at a time, with W and G, the gradient that q has once it is mended."""
+        rows = max(1, _CHUNK // C)
+        for at in range(0, objective.data.n_features, rows):
+            part = slice(at, min(at + rows, objective.data.n_features))
+            G = (1 - mix) * gradient[part]
+            if mix > 0.0:  # q = t everywhere would have the mean of x (t - y)
+                G -= mix * objective.class_means()[0][part]
+                G += objective.moments()[0][part, None] * beside(mix * t, G)
+            yield part, theta[part], G
+
+    bracket = 0.0
     if reg > 0:
         # R*(-G) is taken at V; what R(W) + R*(-G) + <W, G> comes to, without differences of large numbers
-        V = -xp.sign(G) * xp.clip(xp.abs(G) - l1, 0.0, None) / reg if l1 > 0 else -G / reg
-        away = norm(W - V) + float(np.linalg.norm(absolute)) * np.sqrt(W.shape[1]) / reg
-        bracket = 0.5 * reg * np.square(away)
-        residual = reg * V + G
+        squares = 0.0
+        for part, W, G in parts():
+            V = -G / reg if l1 == 0 else -xp.sign(G) * xp.clip(xp.abs(G) - l1, 0.0, None) / reg
+            squares += dot(W - V, W - V)
+            bracket += _corners(l1, W, reg * V + G, error[part])
+        away = np.sqrt(squares) + float(np.linalg.norm(error)) * np.sqrt(C) / reg
+        bracket += 0.5 * reg * np.square(away)
     else:
         # R* is infinite where |G| > l1. The labels' own G is zero: mixing q with them brings G into bounds
-        most = float(xp.max(xp.abs(G) + beside(absolute[:, None], G))) if len(G) else 0.0
-        mix = max(0.0, 1.0 - l1 / most) if most > 0 else 0.0
-        divergence = (1 - mix) * divergence + mix * loss
-        residual = (1 - mix) * G
-        bracket = 0.0
-    if l1 > 0:
-        bracket += float(xp.sum(xp.clip(l1 * xp.abs(W) + W * residual, 0.0, None)))
-        bracket += float(on_host(xp.sum(xp.abs(W), axis=1)) @ absolute)
+        largest = (on_host(xp.max(xp.abs(G), axis=1)) + error[part] for part, _, G in parts())
+        most = max((float(found.max()) for found in largest), default=0.0)
+        mixed = max(0.0, 1.0 - l1 / most) if most > 0 else 0.0
+        divergence = (1 - mixed) * divergence + mixed * loss
+        bracket = sum(_corners(l1, W, (1 - mixed) * G, error[part]) for part, W, G in parts())
     return float(divergence + bracket)
+
+
+def _corners(l1: float, W: Array, residual: Array, error: Array) -> float:
+    """Return what the absolute penalty adds to the bracket for some features."""
+    if l1 == 0:
+        return 0.0
+    xp = namespace(W)
+    most = float(xp.sum(xp.clip(l1 * xp.abs(W) + W * residual, 0.0, None)))
+    return most + float(on_host(xp.sum(xp.abs(W), axis=1)) @ error)
 
 
 def _balance(

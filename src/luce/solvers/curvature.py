@@ -8,9 +8,8 @@ import scipy.linalg as sl
 from luce.arrays import astype, beside, namespace, on_host
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import Inverse
+from luce.solvers.certificate import MANY_CLASSES, Inverse
 
-_MOST_CLASSES = 2048  # whose curvature is taken as a matrix
 _MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken as independent
 _CHUNK = 1 << 18  # numbers at a time, which stay in the cache
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
@@ -56,7 +55,7 @@ class Product:
     def classes(self, objective: Objective, theta: Array) -> Array:
         """Return the classes' half at a point: A, or its diagonal where products with A would cost most."""
         D, C = objective.shape
-        whole = C <= _MOST_CLASSES and (self.Q is not None or D * C * C <= _MOST_PRODUCTS)
+        whole = C < MANY_CLASSES and (self.Q is not None or D * C * C <= _MOST_PRODUCTS)
         return objective.class_curvature(theta) if whole else objective.class_variances(theta)
 
     def inverse(self, objective: Objective, A: Array) -> Inverse:

@@ -285,9 +285,14 @@ def _soon(history: Sequence[Progress], state: State, level: float) -> bool:
 def _certify(
     objective: Objective, state: State, rounded: Array, tol: float, most_products: int
 ) -> Certificate:
-    # where the direction led before rounding
-    target = state.theta if state.direction is None else state.theta + state.direction
-    certificate = certify(objective, rounded, target - rounded, state.inverse, tol, most_products)
+    def onward() -> Array:
+        """Return the direction from the rounded point to where it led before rounding."""
+        direction: Array = state.theta - rounded
+        if state.direction is not None:
+            direction += state.direction
+        return direction
+
+    certificate = certify(objective, rounded, onward(), state.inverse, tol, most_products)
     if certificate.gap > tol * certificate.value and objective.l1 == 0 and np.prod(objective.shape) <= _SMALL:
         local = certify_locally(objective, rounded)
         if local.gap < certificate.gap:

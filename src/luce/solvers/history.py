@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from luce.arrays import astype, dot, namespace, on_host
+from luce.arrays import astype, dot, namespace, norm, on_host
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse, settled
@@ -62,10 +62,12 @@ class History:
         return other
 
     def add(self, s: Array, y: Array) -> None:
-        """Keep a pair, in place of the oldest where there is no room."""
+        """Keep a pair, in place of the oldest where there is no room, unless it is mostly rounding."""
+        s, y = astype(s, self._dtype), astype(y, self._dtype)
         product = dot(s, y)
-        self._pairs = self._pairs[-self._room + 1 :]
-        self._pairs.append(self._compared(astype(s, self._dtype), astype(y, self._dtype), product))
+        if product > np.finfo(self._dtype).eps * norm(s) * norm(y):
+            self._pairs = self._pairs[-self._room + 1 :]
+            self._pairs.append(self._compared(s, y, product))
 
     def restart(self, start: Inverse) -> None:
         """Take another H0."""
@@ -75,7 +77,7 @@ class History:
         ]
 
     def _compared(self, s: Array, y: Array, product: float) -> Pair:
-        against = dot(astype(y, np.float64), astype(self._start(y), np.float64))
+        against = dot(y, astype(self._start(y), self._dtype))
         return Pair(s, y, product, product / against if against > 0 else 1.0)  # negative by rounding alone
 
     def inverse(self, gradient: Array) -> Array:

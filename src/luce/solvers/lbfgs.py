@@ -60,7 +60,7 @@ class LBFGS:
         point = Point(state.theta, state.value + 0.5 * more * dot(weights, weights), gradient)
         if theta is not None:
             point = Point(theta, *objective.value_and_gradient(theta))
-            _learn(objective, pairs, point.theta - state.theta, point.gradient - gradient)
+            pairs.add(point.theta - state.theta, point.gradient - gradient)
             memory["gradient"] = point.gradient
         state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
         if memory["blocks"]:
@@ -84,9 +84,10 @@ class LBFGS:
                 return state
             pairs.clear()  # what they say may be rounding by now
             return state
-        _learn(objective, pairs, point.theta - start.theta, point.gradient - start.gradient)
+        pairs.add(point.theta - start.theta, point.gradient - start.gradient)
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
+        del start, direction
         state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
         if count >= memory["due"]:
             _refresh(objective, state)
@@ -99,16 +100,10 @@ class LBFGS:
         if not point.value < state.value:
             return state
         memory, pairs = {**state.memory, "gradient": point.gradient}, state.memory["pairs"]
-        _learn(objective, pairs, theta - state.theta, point.gradient - state.memory["gradient"])
+        pairs.add(theta - state.theta, point.gradient - state.memory["gradient"])
         moved = State(theta, point.value, memory=memory, inverse=pairs.inverse)
         _estimate_gap(objective, moved)
         return moved
-
-
-def _learn(objective: Objective, pairs: History, s: Array, y: Array) -> None:
-    """Keep a step and the difference that it made to the gradient."""
-    if dot(s, y) > np.finfo(objective.dtype).eps * norm(s) * norm(y):
-        pairs.add(s, y)
 
 
 def _under(objective: Objective, pairs: History, more: float, loss: float) -> History:
