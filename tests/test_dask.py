@@ -180,7 +180,7 @@ def test_a_cluster_without_workers_is_a_clear_error(tmp_path):
     keeper = Checkpoint(tmp_path, every=0)
     with (
         dask.config.set({"distributed.scheduler.no-workers-timeout": None}),
-        distributed.LocalCluster(1, processes=False, dashboard_address=None, silence_logs=50) as cluster,
+        distributed.LocalCluster(1, processes=False, dashboard_address=":0", silence_logs=50) as cluster,
         distributed.Client(cluster),
         dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),  # of the fit alone
     ):

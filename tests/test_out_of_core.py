@@ -286,7 +286,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 def test_peak_memory_stays_below_the_bound_on_data_ten_times_larger(tmp_path):
-    bound, d = 48 << 20, 256
+    bound, d = 24 << 20, 256
     n = 10 * bound // (4 * d)
     rng = np.random.default_rng(0)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (n, d))
