@@ -53,7 +53,8 @@ def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = No
         raise InputError("a checkpoint holds one fit, and a path has many: fit SoftmaxClassifier at one C")
     warm: _Resumed | None = None
     ahead = _Ahead(smooth=options.l1_ratio == 0)
-    solutions, passes, seconds = [], [], []
+    solutions: list[Solution] = []
+    passes, seconds = [], []
     for i, C in enumerate(Cs):
         before, start = problem.base.n_passes, time.perf_counter()
         objective = problem.objective(C, options.l1_ratio)
@@ -72,6 +73,7 @@ def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = No
             max_iter=options.max_iter,
             rounding=problem.rounding(objective),
             callbacks=options.callbacks,
+            caution=max(1.0, 0.5 * solutions[-1].caution) if solutions else 1.0,
         )
         solution = replace(solution, theta=on_host(solution.theta))
         ahead.add(C, solution.theta - base)
@@ -110,16 +112,18 @@ class _Resumed:
         self.solver = solver
         self.state = state
         self._jump = jump
-        self._fresh = state is not None
 
     def init(self, objective: Objective, theta: Array) -> State:
-        """Return the state to start from; a second start, in better arithmetic, is at theta."""
-        if self._fresh:
-            assert self.state is not None
-            self.state = self.solver.resume(objective, self.state, theta if self._jump else None)
-        else:
+        """Return the state to start from."""
+        if self.state is None:
             self.state = self.solver.init(objective, theta)
-        self._fresh = False
+        else:
+            self.state = self.solver.resume(objective, self.state, theta if self._jump else None)
+        return self.state
+
+    def resume(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at theta in another arithmetic."""
+        self.state = self.solver.resume(objective, state, theta)
         return self.state
 
     def step(self, objective: Objective, state: State) -> State:

@@ -15,11 +15,12 @@ from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
-_IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
-_DECADE = (
-    10.0  # passes: a gap that falls tenfold in fewer is worth waiting for, the certificate costs as many
+_IDLE = (
+    20  # iterations, or passes, that lower the objective by no more than rounding: there is no more to gain
 )
+_DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold in fewer is worth the wait
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
+_STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 
 
@@ -71,6 +72,14 @@ class Movable(Protocol):
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
         """Return the state at another point, or the same state if that point is no better."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A solver that need not start anew in another arithmetic."""
+
+    def resume(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at theta, with all that was learnt on the way to another state."""
 
 
 @runtime_checkable
@@ -134,6 +143,9 @@ class Solution:
     n_iter: int
     status: str
     history: list[Progress]
+    caution: float = (
+        1.0  # by which the solver's estimates were too low; a fit near this one may start from it
+    )
 
 
 def minimize(
@@ -145,6 +157,7 @@ def minimize(
     max_iter: int,
     rounding: Callable[[Array], Array] = np.copy,
     callbacks: Iterable[Callback] = (),
+    caution: float = 1.0,
 ) -> Solution:
     """Run a solver until the proven gap is at most ``tol * value``, its vectors where theta lies.
 
@@ -162,6 +175,9 @@ def minimize(
     callbacks : iterable of callables
         Called with a :class:`Progress` after each iteration; one that returns True ends the fit. A
         :class:`Keeper` among them also sees the solver's state.
+    caution : float
+        How many times below the tolerance a solver's estimate must be before a certificate is tried. Each
+        one that fails adds to it.
 
     Returns
     -------
@@ -171,7 +187,7 @@ def minimize(
     callbacks = list(callbacks)
     keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
     try:
-        solution = _minimize(objective, solver, theta, tol, max_iter, rounding, callbacks, keepers)
+        solution = _minimize(objective, solver, theta, tol, max_iter, rounding, callbacks, keepers, caution)
     except BaseException:
         for keeper in keepers:
             keeper.end(None)
@@ -190,6 +206,7 @@ def _minimize(
     rounding: Callable[[Array], Array],
     callbacks: list[Callback],
     keepers: list[Keeper],
+    caution: float,
 ) -> Solution:
     start = time.perf_counter()
     history: list[Progress] = []
@@ -197,7 +214,6 @@ def _minimize(
     begun = objective.n_passes
     last = unproven = Certificate(np.inf, np.inf)  # of the last attempt that proved too little
     hoped = np.inf  # the estimate then
-    slack = 0.7  # how far the estimate must be within tolerance before a certificate is worth its passes
     rest = 0.0  # passes at which the next attempt may begin, lest the attempts cost more than the iterations
 
     def report(iteration: int, value: float, gap: float, certified: bool = False) -> bool:
@@ -222,7 +238,7 @@ def _minimize(
         report(iteration, certificate.value, certificate.gap, certified=True)
         if certificate.gap <= tol * certificate.value:
             status = "converged"
-        return Solution(rounded, certificate.value, certificate.gap, iteration, status, history)
+        return Solution(rounded, certificate.value, certificate.gap, iteration, status, history, caution)
 
     kept = [found for keeper in keepers if (found := keeper.begin(objective, solver))]
     if kept:
@@ -236,10 +252,12 @@ def _minimize(
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
         exhausted = state.stalled or state.gap <= rounding_error
-        if iteration - fresh >= _IDLE and state.gap < np.inf:
-            exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
-        level = slack * tol * state.value
-        ready = state.gap <= level and objective.n_passes - begun >= rest
+        before = _before(history[-1], history) if state.gap < np.inf and history else None
+        if before is not None and before.iteration >= fresh:
+            exhausted |= before.loss - state.value <= 4 * rounding_error
+        level = 0.7 / caution * tol * state.value
+        rested = objective.n_passes - begun >= rest or state.gap <= 0.1 * hoped
+        ready = state.gap <= level and rested
         if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
             attempt = objective.n_passes - begun
             certificate = certified(state, rounding(state.theta))
@@ -251,10 +269,14 @@ def _minimize(
                 return finish(state, iteration, "stalled", certificate)
             if exhausted:  # single precision has given all it can
                 objective = objective.in_dtype(np.float64)
-                state, last, hoped = solver.init(objective, state.theta), unproven, np.inf
+                if isinstance(solver, Resumable):
+                    state = solver.resume(objective, state, state.theta)
+                else:
+                    state = solver.init(objective, state.theta)
+                last, hoped = unproven, np.inf
                 fresh = iteration
             else:
-                slack /= 2
+                caution *= float(np.clip(certificate.gap / max(state.gap, rounding_error), 2.0, _STEPWISE))
                 rest = 2 * (objective.n_passes - begun) - attempt
                 last, hoped = certificate, state.gap
                 if certificate.direction is not None and isinstance(solver, Movable):
@@ -272,14 +294,22 @@ def _minimize(
             return finish(state, iteration, "stopped")
 
 
+def _before(now: Progress, history: Sequence[Progress]) -> Progress | None:
+    """Return the last entry that is many iterations or passes ago."""
+    for entry in reversed(history):
+        if now.iteration - entry.iteration >= _IDLE - 1 or now.passes - entry.passes >= _IDLE:
+            return entry
+    return None
+
+
 def _soon(history: Sequence[Progress], state: State, level: float) -> bool:
-    """Whether the gap, by how it fell of late, will soon be at a level."""
+    """Whether the gap, by how it fell over the last passes, will soon be at a level."""
     if not history or state.gap <= level:
         return False
     now = history[-1].passes
-    since = next(entry for entry in history if entry.passes >= now - _DECADE)
+    since = next(entry for entry in history if entry.passes >= now - _DECADE / 2)
     fallen = since.loss - state.value  # so the gap was by so much larger then
-    return bool(fallen > 9 * state.gap * (now - since.passes) / _DECADE > 0)
+    return bool(fallen > state.gap * (10 ** ((now - since.passes) / _DECADE) - 1) and now > since.passes)
 
 
 def _certify(

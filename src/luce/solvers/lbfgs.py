@@ -47,10 +47,10 @@ class LBFGS:
         return state
 
     def resume(self, objective: Objective, state: State, theta: Array | None = None) -> State:
-        """Return a state under another penalty, at the same theta, which costs no gradient, or at another.
+        """Return a state under another penalty, at the same theta, which costs no gradient, or another.
 
         A penalty changes the gradient by a multiple of the weights and a pair's difference by one of its
-        step, so all that was learnt stays true.
+        step, so all that was learnt stays true; so it does in another dtype.
         """
         more = objective.reg - state.memory["reg"]
         weights = objective.weights(state.theta)
@@ -79,10 +79,9 @@ class LBFGS:
         direction = -astype(state.inverse(start.gradient), np.float64)
         point = search(objective, start, direction)
         if point is None:
-            if not pairs:
-                state.stalled = True
-                return state
-            pairs.clear()  # what they say may be rounding by now
+            state.stalled = not pairs or objective.dtype != np.float64  # better arithmetic, if there is any
+            if not state.stalled:
+                pairs.clear()  # what they say may be rounding by now
             return state
         pairs.add(point.theta - start.theta, point.gradient - start.gradient)
         count = memory["count"] = memory["count"] + 1
