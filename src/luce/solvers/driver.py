@@ -143,9 +143,8 @@ class Solution:
     n_iter: int
     status: str
     history: list[Progress]
-    caution: float = (
-        1.0  # by which the solver's estimates were too low; a fit near this one may start from it
-    )
+    caution: float = 1.0  # by which the estimates were too low; a fit near this one may start from it
+    dtype: Any = np.float64  # of the last products; a harder fit near this one may start in it
 
 
 def minimize(
@@ -238,7 +237,9 @@ def _minimize(
         report(iteration, certificate.value, certificate.gap, certified=True)
         if certificate.gap <= tol * certificate.value:
             status = "converged"
-        return Solution(rounded, certificate.value, certificate.gap, iteration, status, history, caution)
+        return Solution(
+            rounded, certificate.value, certificate.gap, iteration, status, history, caution, objective.dtype
+        )
 
     kept = [found for keeper in keepers if (found := keeper.begin(objective, solver))]
     if kept:

@@ -13,7 +13,8 @@ from luce.objective import Objective
 _SUFFICIENT = 1e-4
 _TOO_SHORT = 0.9
 _MAX_TRIALS = 25
-_FEW_TRIALS = 4  # where all that there is to gain is as small as rounding, and better arithmetic is at hand
+_FEW_TRIALS = 4  # where what there is to gain is near rounding, and better arithmetic is at hand
+_NEAR = 100  # times the rounding of the values
 
 
 class Point(NamedTuple):
@@ -36,7 +37,7 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
         return None
     noise = 8 * float(np.finfo(objective.dtype).eps) * abs(start.value)
     low, high, best = 0.0, np.inf, None
-    hopeful = -slope > noise or objective.dtype == np.float64
+    hopeful = -slope > _NEAR * noise or objective.dtype == np.float64
     for _ in range(_MAX_TRIALS if hopeful else _FEW_TRIALS):
         theta = start.theta + step * direction
         value, gradient = objective.value_and_gradient(theta)
