@@ -433,3 +433,38 @@ def test_tables_align_their_decimals():
     assert [number for _, number in table.columns] == [False, True, True, True, True, True] and not table.note
     long = table_of(pd.DataFrame({"x": np.arange(20_000)}))
     assert len(long.rows) == 12_000 and "first 12,000 of 20,000" in long.note
+
+
+def test_mistakes_of_a_folder_of_images_name_their_files(tmp_path):
+    from PIL import Image
+
+    X, y = load_digits(return_X_y=True)
+    for i, (pixels, label) in enumerate(zip(X[:300], y[:300], strict=True)):
+        (tmp_path / "d" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15).astype(np.uint8).reshape(8, 8)).save(
+            tmp_path / "d" / f"{label}/x{i}.png"
+        )
+    page = tmp_path / "page.html"
+    run("fit", tmp_path / "d", "-o", tmp_path / "m.luce", "--report", page, "--quiet")
+    model = luce.load(tmp_path / "m.luce")
+    named = re.findall(r"\d/x(\d+)\.png", page.read_text())
+    assert named
+    for i in map(int, named):  # each of them is one that the model gets wrong
+        pixels = np.floor(X[i] * 15).astype(np.uint8).reshape(1, -1)
+        assert str(model.predict(pixels)[0]) != str(y[i])
+
+
+def test_a_few_rows_prove_no_calibration(tmp_path):
+    rows = pd.DataFrame({"a": np.arange(10.0), "label": ["x"] * 5 + ["y"] * 5})
+    rows.to_csv(tmp_path / "tiny.csv", index=False)
+    run("fit", tmp_path / "tiny.csv", "-o", tmp_path / "m.luce", "--report", tmp_path / "p.html", "--quiet")
+    text = Page((tmp_path / "p.html").read_text()).text
+    assert "too few to tell" in text
+    assert "taken at their word" not in text
+
+
+def test_joined_characters_stay_joined():
+    from luce.plot._canvas import short
+
+    assert short("👩\u200d🚀 می\u200cخواهم") == "👩\u200d🚀 می\u200cخواهم"
+    assert short("a\u202eb") == "a\\u202eb"

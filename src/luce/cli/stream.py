@@ -109,7 +109,9 @@ def _check_usage(ctx: click.Context) -> None:
         name = parameter.name or ""
         typed = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if typed and parameter.expose_value and name not in _USED:
-            raise click.UsageError(f"--stream cannot do {parameter.opts[0]}: rows are seen once, by one pass")
+            mend = "; luce report MODEL on a file afterwards" if name == "report" else ""
+            message = f"--stream cannot do {parameter.opts[0]}: rows are seen once, by one pass{mend}"
+            raise click.UsageError(message)
 
 
 def _told(batches: Iterable[Dataset], out: Output) -> Iterator[Dataset]:

@@ -95,7 +95,8 @@ def short(name: object, length: int = 24) -> str:
     >>> short("a\tb"), short("abcdefgh", 5)
     ('a\\tb', 'abcd…')
     """
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+    joiners = "\u200c\u200d"  # without which Persian words and joined emoji fall apart
+    text = "".join(c if c.isprintable() or c in joiners else repr(c)[1:-1] for c in str(name))
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

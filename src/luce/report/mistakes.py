@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from luce.data.images import image_files
 from luce.plot._canvas import short
 from luce.plot._models import classifier_of, feature_names, prepared
 from luce.report.measures import Measures
@@ -27,8 +29,8 @@ class Mistake:
 
     Attributes
     ----------
-    row : int
-        Its number in the data, from 1.
+    place : str
+        Its file in a folder of images, otherwise its number in the data, from 1.
     true, predicted : str
     own, confidence : float
         Probability of the true class and of the predicted one.
@@ -42,7 +44,7 @@ class Mistake:
         Features that spoke most for the predicted class against the true one, and by how much in the score.
     """
 
-    row: int
+    place: str
     true: str
     predicted: str
     own: float
@@ -63,6 +65,7 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
     numbers = wrong if subject.rows is None else subject.rows[wrong]
     names = subject.model.classes_
     is_images = part.layout.kind == "images"
+    files = _files(subject) if is_images else []
     reasons: list[list[tuple[str, float]]] = [[] for _ in wrong]
     if not is_images:
         reasons = _reasons(subject.model, part.X, m.truth[wrong], m.predicted[wrong])
@@ -74,7 +77,7 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
         cells.sort(key=lambda cell: not any(_is_of(name, cell[0]) for name in because))
         found.append(
             Mistake(
-                row=int(numbers[k]) + 1,
+                place=files[numbers[k]] if files else f"row {numbers[k] + 1:,}",
                 true=short(names[m.truth[i]]),
                 predicted=short(names[m.predicted[i]]),
                 own=float(m.own[i]),
@@ -86,6 +89,14 @@ def mistakes_of(subject: Subject, m: Measures) -> list[Mistake]:
             )
         )
     return found
+
+
+def _files(subject: Subject) -> list[str]:
+    """Return the names of the files that the rows come from, or none if that is not known."""
+    root = Path(subject.data.name)
+    files = [str(file.relative_to(root)) for file in image_files(root)] if root.is_dir() else []
+    rows = len(subject.data) if subject.rows is None else subject.told["data"]["rows"]
+    return [short(file, 60) for file in files] if len(files) == rows else []
 
 
 def _row(part: Any, k: int, wordy: set[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -85,6 +85,9 @@ def calibration(m: Measures) -> str:
         return f"It is too sure of itself: {figures}."
     if right - sure > max(chance, 0.01):
         return f"It is more often right than it claims: {figures}."
+    low, high = m.interval
+    if high - low > 0.2:
+        return f"{n:,} rows are too few to tell whether its probabilities can be believed: {figures}."
     return f"Its probabilities can be taken at their word: {figures}."
 
 
