@@ -15,9 +15,7 @@ from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
-_IDLE = (
-    20  # iterations, or passes, that lower the objective by no more than rounding: there is no more to gain
-)
+_IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
 _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold in fewer is worth the wait
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
@@ -253,9 +251,8 @@ def _minimize(
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
         exhausted = state.stalled or state.gap <= rounding_error
-        before = _before(history[-1], history) if state.gap < np.inf and history else None
-        if before is not None and before.iteration >= fresh:
-            exhausted |= before.loss - state.value <= 4 * rounding_error
+        if iteration - fresh >= _IDLE and state.gap < np.inf:
+            exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
         level = 0.7 / caution * tol * state.value
         rested = objective.n_passes - begun >= rest or state.gap <= 0.1 * hoped
         ready = state.gap <= level and rested
@@ -293,14 +290,6 @@ def _minimize(
             keeper.keep(state, history)
         if stop:
             return finish(state, iteration, "stopped")
-
-
-def _before(now: Progress, history: Sequence[Progress]) -> Progress | None:
-    """Return the last entry that is many iterations or passes ago."""
-    for entry in reversed(history):
-        if now.iteration - entry.iteration >= _IDLE - 1 or now.passes - entry.passes >= _IDLE:
-            return entry
-    return None
 
 
 def _soon(history: Sequence[Progress], state: State, level: float) -> bool:
