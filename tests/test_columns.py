@@ -59,17 +59,17 @@ def wild_table(n=60, seed=0):
 class TestNumbers:
     def test_are_imputed_flagged_and_standardised(self):
         x = np.array([1.0, np.nan, 4.0, 2.0, 9.0])
-        filled = np.where(np.isnan(x), 3.0, x)  # 3 is the median of 1, 2, 4, 9
+        filled = np.where(np.isnan(x), 4.0, x)  # 4 is the mean of 1, 2, 4, 9
         flag = np.isnan(x).astype(float)
         expected = np.stack([(v - v.mean()) / v.std() for v in (filled, flag)], axis=1)
         table = pd.DataFrame({"x": x})
         np.testing.assert_allclose(matrix(fitted(table), table), expected, rtol=1e-13)
 
-    def test_missing_only_at_predict_time_take_the_median(self):
+    def test_missing_only_at_predict_time_take_the_mean(self):
         model = fitted(pd.DataFrame({"x": [1.0, 2.0, 6.0]}))
         np.testing.assert_array_equal(
             matrix(model, pd.DataFrame({"x": [None, 2.0]}, dtype=object)),
-            matrix(model, pd.DataFrame({"x": [2.0, 2.0]})),
+            matrix(model, pd.DataFrame({"x": [3.0, 2.0]})),
         )
 
     def test_large_offsets_keep_their_digits(self):
@@ -289,11 +289,11 @@ def _grams(text):
 class TestTables:
     def test_say_what_was_done(self):
         table = wild_table()
-        middle, homeless = f"{table['age'].median():.6g}", table["town"].isna().sum()
+        mean, homeless = f"{table['age'].mean():.6g}", table["town"].isna().sum()
         grams = len({gram for text in table["review"] for gram in _grams(text)})
         assert [f"{c}: {k}: {w}" for c, k, w in describe(fitted(table))] == [
             "id: dropped: an ID: every row has its own number",
-            f"age: number: standardised; 7 missing, set to the median {middle} and flagged",
+            f"age: number: standardised; 7 missing, set to the mean {mean} and flagged",
             f"town: category: one-hot, 4 categories; {homeless} missing, a category of their own",
             "member: category: one-hot, 2 categories",
             "price: decimal comma: decimal comma; standardised",

@@ -29,6 +29,7 @@ from luce.data.columns import make_pipeline
 from luce.data.dataset import Layout
 from luce.data.statistics import Statistics
 from luce.errors import DataFileError, InputError, LuceError
+from luce.evaluation import evaluate
 from luce.objective import InMemory
 from luce.solvers import SGD
 
@@ -372,7 +373,6 @@ def test_a_table_read_as_a_stream_is_encoded_as_in_memory(tmp_path):
     pipeline, rows = large.fit(data.rows(train), SoftmaxClassifier(tol=1e-8), 200_000)
     X = table.drop(columns="label")
     expected = make_pipeline(X.iloc[train], SoftmaxClassifier(tol=1e-8))
-    expected["encode"].transformers[0][1]["impute"].strategy = "mean"  # a median cannot be streamed
     expected.fit(X.iloc[train], table.label.to_numpy()[train])
     np.testing.assert_allclose(dense(rows.read(0, len(table))), dense(expected[:-1].transform(X)), atol=1e-12)
     assert pipeline["table"].missing_ == expected["table"].missing_
@@ -483,6 +483,7 @@ def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monke
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     X, y = made(1500, 8, 3)
     table = pd.DataFrame(X, columns=[f"c{i}" for i in range(8)]).assign(label=y)
+    table.loc[::7, "c2"] = np.nan
     source = [str(tmp_path / f"X.{fmt}")]
     if fmt == "npy":
         np.save(source[0], X)
@@ -508,15 +509,39 @@ def test_luce_fit_reads_from_disk_what_memory_does_not_hold(fmt, tmp_path, monke
         source = [str(tmp_path / "parts" / "*.parquet")]
     else:
         table.to_parquet(source[0]) if fmt == "parquet" else table.to_feather(source[0])
-    found = []
-    for memory in ("1GB", "10kB" if fmt == "pixels" else "30kB"):
-        done = CliRunner().invoke(main, ["fit", *source, "--memory", memory, "--json", "--tol", "1e-8", "-q"])
-        assert done.exit_code == 0, done.output
-        found.append(json.loads(done.stdout))
-    assert found[1]["data"]["rows"] == 1500
-    for name in ("accuracy", "log_loss"):
-        assert found[1]["held_out"][name] == pytest.approx(found[0]["held_out"][name], rel=1e-5)
-    assert found[1]["model"]["loss"] == pytest.approx(found[0]["model"]["loss"], rel=1e-8)
+    model = str(tmp_path / "model.luce")
+
+    def run(*arguments: str) -> list[dict]:
+        found = []
+        for memory in ("1GB", "10kB" if fmt == "pixels" else "30kB"):
+            done = CliRunner().invoke(main, [*arguments, "--memory", memory, "--json", "-q"])
+            assert done.exit_code == 0, done.output
+            found.append(json.loads(done.stdout))
+        return found
+
+    fitted = run("fit", *source, "--tol", "1e-8", "-o", model)
+    assert fitted[1]["data"]["rows"] == 1500
+    assert fitted[1]["model"]["loss"] == pytest.approx(fitted[0]["model"]["loss"], rel=1e-8)
+    evaluated = run("evaluate", model, source[0])
+    assert evaluated[1]["rows"] == 1500
+    validated = [result["held_out"] for result in run("fit", *source, "--tol", "1e-8", "--valid", source[0])]
+    for one, other in ([result["held_out"] for result in fitted], evaluated, validated):
+        for name in ("accuracy", "log_loss"):
+            assert other[name] == pytest.approx(one[name], rel=1e-5)
+
+
+def test_tables_on_disk_are_measured_row_by_row(tmp_path):
+    folder = saved_in_parts(mixed_table(), tmp_path / "parts")
+    part = np.flatnonzero(np.arange(3000) % 3 == 1)
+    whole = sources.read(folder)
+    found = large.read(folder, None, 200_000, whole.layout)
+    assert found is not None
+    pipeline = make_pipeline(whole.X, SoftmaxClassifier()).fit(whole.X, whole.y)
+    even = np.full(3, 1 / 3)
+    for data, expected in ((found, whole), (found.rows(part), whole.rows(part))):
+        of_disk, of_memory = evaluate(pipeline, data, even, rows=100), evaluate(pipeline, expected, even)
+        np.testing.assert_array_equal(of_disk.confusion, of_memory.confusion)
+        assert of_disk.log_loss == pytest.approx(of_memory.log_loss, rel=1e-12)
 
 
 @pytest.mark.parametrize("fmt", ["npy", "parquet"])
@@ -528,7 +553,8 @@ def test_a_fit_that_began_in_memory_goes_on_from_disk(fmt, tmp_path, monkeypatch
         np.save(source, X)
         np.save(tmp_path / "y.npy", y)
     else:
-        pd.DataFrame(X).rename(columns="c{}".format).assign(label=y).to_parquet(source)
+        frame = pd.DataFrame(X).mask(X > 2)  # missing cells become the same mean
+        frame.rename(columns="c{}".format).assign(label=y).to_parquet(source)
     fit = ["fit", source, "--checkpoint", str(tmp_path / "kept"), "--json", "--solver", "lbfgs"]
     assert CliRunner().invoke(main, [*fit, "--max-iter", "3", "--tol", "1e-9"]).exit_code == 4
     done = CliRunner().invoke(main, [*fit, "--resume", "--memory", "30kB"])

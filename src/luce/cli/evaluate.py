@@ -10,6 +10,7 @@ from luce.cli import options
 from luce.cli.console import Output, about
 
 if TYPE_CHECKING:
+    from luce.data.dataset import Dataset
     from luce.evaluation import Evaluation
 
 
@@ -17,22 +18,27 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @click.argument("data", metavar="DATA")
 @options.target("The labels; by default the column that the model was fitted on.")
+@options.memory
 @options.as_json
 @options.common
-def evaluate(model: str, data: str, target: str | None, as_json: bool, quiet: bool) -> None:
+def evaluate(
+    model: str, data: str, target: str | None, memory: str | None, as_json: bool, quiet: bool
+) -> None:
     """Measure MODEL on the labelled rows of DATA.
 
     Where DATA brings its own test part (MNIST's t10k files in a folder, x_test in an NPZ file), that part is
     measured.
     """
+    from luce.blocks.memory import as_bytes
     from luce.cli import show
     from luce.cli.models import open_model
-    from luce.data import sources
+    from luce.data import large, sources
     from luce.evaluation import evaluate as measure
 
     out = Output(quiet, as_json)
     pipeline, stored = open_model(model)
-    dataset = sources.read(data, target=target, layout=stored.layout)
+    dataset: Dataset | None = large.read(data, target, as_bytes(memory), stored.layout)
+    dataset = dataset or sources.read(data, target=target, layout=stored.layout)
     for note in dataset.notes:
         out.remark(note)
     dataset = dataset.held_out or dataset

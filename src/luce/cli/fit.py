@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,13 +55,7 @@ class Parts:
 @click.option("--solver", type=click.Choice(["auto", "lbfgs", "newton", "proximal", "sgd"]), default="auto")
 @click.option("--tol", type=click.FloatRange(0, min_open=True), help="Relative gap at which the fit stops.")
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
-@click.option(
-    "--memory",
-    metavar="SIZE",
-    help="Memory that the data may take, such as 2GiB; larger data are read from disk in each pass. "
-    "Beside it the program itself and each row, about 20 bytes, take some. By default a quarter of the "
-    "machine's.",
-)
+@options.memory
 @click.option("--device", metavar="NAME", help="Fit on a device of PyTorch's, such as cuda.")
 @click.option(
     "--cluster",
@@ -152,11 +146,11 @@ def fit(
         dataset = spread.read(data, target, ctx.with_resource(spread.connected(cluster)))
     else:
         dataset = large.read(data, target, bound) or sources.read(data, target=target)
-    if report is not None and isinstance(dataset, large.LargeDataset):
-        raise InputError(f"--report needs data in memory: fit first, then luce report on a part of {data}")
     for note in dataset.notes:
         out.remark(note)
-    parts = _divide(dataset, valid, test_size, seed)
+    parts = _divide(dataset, valid, test_size, seed, bound)
+    if report is not None and any(isinstance(d, large.LargeDataset) for d in (dataset, parts.held_out)):
+        raise InputError(f"--report needs data in memory: fit first, then luce report on a part of {data}")
     classes_found, counts = parts.train.class_counts()
     for note in check_counts(classes_found, counts, data, dataset.layout.target):
         out.warn(note)
@@ -198,13 +192,13 @@ def fit(
     if parts.held_out is not None:
         with about(parts.held_out.name):
             frequencies = counts / counts.sum()
-            if not isinstance(parts.held_out, large.LargeDataset):
+            if not (parts.split and isinstance(parts.held_out, large.LargeDataset)):
                 measured = evaluate(pipeline, parts.held_out, frequencies)
             elif cluster is not None:
                 scored = spread.scores(pipeline, parts.held_out)
                 measured = measure(*scored, pipeline.classes_, frequencies)
             else:
-                measured = evaluate(pipeline[-1], large.encoded(parts.held_out, rows, bound), frequencies)
+                measured = evaluate(pipeline[-1], replace(parts.held_out, X=rows), frequencies)
         held_out = {"how": parts.how, "split": parts.split, "test_size": test_size, **_as_dict(measured)}
     result = {
         "command": "fit",
@@ -248,12 +242,13 @@ def fit(
         ctx.exit(4)
 
 
-def _divide(dataset: Dataset, valid: str | None, test_size: float, seed: int) -> Parts:
-    from luce.data import sources
+def _divide(dataset: Dataset, valid: str | None, test_size: float, seed: int, memory: int) -> Parts:
+    from luce.data import large, sources
     from luce.evaluation import split
 
     if valid is not None:
-        held_out = sources.read(valid, layout=dataset.layout)
+        layout = dataset.layout
+        held_out = large.read(valid, None, memory, layout) or sources.read(valid, layout=layout)
         return Parts(dataset, held_out, f"{len(held_out):,} rows of {valid}", split=False)
     if test_size == 0:
         return Parts(dataset, None, "", split=False)

@@ -45,6 +45,17 @@ def target(help: str) -> Callable[[Command], Command]:
     return click.option("--target", metavar="COL", help=help)
 
 
+def memory(command: Command) -> Command:
+    """Add --memory."""
+    return click.option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory that the data may take, such as 2GiB; larger data are read from disk in each pass. "
+        "Beside it the program itself and each row, about 20 bytes, take some. By default a quarter of the "
+        "machine's.",
+    )(command)
+
+
 def as_typed(ctx: click.Context) -> str:
     """Return the command that gives the same result again: what was typed, without where results went."""
     words = ["luce", ctx.info_name or ""]

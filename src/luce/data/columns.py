@@ -27,7 +27,6 @@ MAX_CATEGORIES = 1000  # a column; rarer ones share one feature
 MAX_WORDS = 100_000  # words and pairs of a text column
 HUGE_TEXT = 200_000_000  # characters; beyond, words are hashed and no vocabulary is kept
 HASHED_FEATURES = 2**18
-EXACT_MEDIAN = 10_000_000  # cells; a median sorts them, a mean does not
 FEW_ROWS = 20  # below, that every row differs says nothing
 
 _ID_NAME = re.compile(r"(.*[_\W])?(id|uuid|guid|index|row|rowid|nr|no)|unnamed: \d+|", re.IGNORECASE)
@@ -36,11 +35,11 @@ _ID_NAME = re.compile(r"(.*[_\W])?(id|uuid|guid|index|row|rowid|nr|no)|unnamed: 
 def make_pipeline(X: Any, classifier: Any, *, text: str | Sequence[str] | None = None) -> Pipeline:
     """Return an unfitted pipeline that prepares data like `X` and ends in `classifier`.
 
-    In a table (pandas; polars and pyarrow are converted), numbers are imputed, with a flag for what was
-    missing, and standardised; dates and durations become days and are treated alike; strings, truth values
-    and categorical columns are one-hot encoded, missing cells as a category of their own, rare and unseen
-    ones together; text is weighted by TF-IDF. Constant, empty and ID-like columns are dropped. A matrix is
-    used as given; one of 8-bit pixels is divided by 255.
+    In a table (pandas; polars and pyarrow are converted), missing numbers become the mean, with a flag for
+    what was missing, and numbers are standardised; dates and durations become days and are treated alike;
+    strings, truth values and categorical columns are one-hot encoded, missing cells as a category of their
+    own, rare and unseen ones together; text is weighted by TF-IDF. Constant, empty and ID-like columns are
+    dropped. A matrix is used as given; one of 8-bit pixels is divided by 255.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ def make_pipeline(X: Any, classifier: Any, *, text: str | Sequence[str] | None =
     >>> model = make_pipeline(table, LogisticRegression()).fit(table, [0, 0, 1, 1])
     >>> for line in describe(model):
     ...     print(*line, sep=": ")
-    size: number: standardised; 1 missing, set to the median 2.5 and flagged
+    size: number: standardised; 1 missing, set to the mean 2.5 and flagged
     colour: category: one-hot, 2 categories
     """
     if isinstance(X, np.ndarray) or sparse.issparse(X):
@@ -204,8 +203,8 @@ def _sample(values: Sequence[str], size: int = 1000) -> Sequence[str]:
 def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = None) -> ColumnTransformer:
     """Return the unfitted encoder of the columns of a table.
 
-    With `n_rows` the table is a sample of one so long, which is read as a stream: then missing numbers become
-    the mean, and words are hashed, for neither a median nor a vocabulary can be had in one pass.
+    With `n_rows` the table is a sample of one so long, which is read as a stream: then words are hashed, for
+    no vocabulary can be had in one pass.
     """
     numbers = [name for name, kind in kinds.items() if kind not in ("category", "text")]
     categories = [name for name, kind in kinds.items() if kind == "category"]
@@ -215,9 +214,8 @@ def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = No
     dtype = np.float32 if single else np.float64
     steps: list[tuple[str, Any, str | list[str]]] = []
     if numbers:
-        exact = n_rows is None and len(frame) * len(numbers) <= EXACT_MEDIAN
-        strategy = "median" if exact else "mean"
-        impute = SimpleImputer(strategy=strategy, add_indicator=True, keep_empty_features=True)
+        # not the median: the mean can be had part by part, so a table has one fit wherever it lies
+        impute = SimpleImputer(add_indicator=True, keep_empty_features=True)
         steps.append(
             ("number", Pipeline([("impute", impute), ("scale", StandardScaler(copy=False))]), numbers)
         )
@@ -254,9 +252,9 @@ def _tfidf(column: pd.Series, dtype: type, streamed: bool) -> Any:
 
 def _say_numbers(table: Any, names: list[str], steps: Pipeline) -> Iterable[str]:
     units = {"decimal comma": "decimal comma; ", "date": "days since 1970; ", "duration": "days; "}
-    for name, middle in zip(names, steps["impute"].statistics_, strict=True):
+    for name, mean in zip(names, steps["impute"].statistics_, strict=True):
         missing = table.missing_[name]
-        imputed = f"; {missing:,} missing, set to the {steps['impute'].strategy} {middle:.6g} and flagged"
+        imputed = f"; {missing:,} missing, set to the mean {mean:.6g} and flagged"
         yield f"{units.get(table.columns[name], '')}standardised{imputed if missing else ''}"
 
 

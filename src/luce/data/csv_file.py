@@ -146,16 +146,17 @@ class CsvFile:
         return f"row {int(number) - self._header}" if number else "a row"
 
 
-def as_arrow(source: str, path: str, block: int = BLOCK) -> list[str]:
+def as_arrow(source: str, path: str, types: dict[str, Any], block: int = BLOCK) -> list[str]:
     """Write a CSV file as an Arrow file, never holding more than a few blocks of it; return its notes.
 
-    The first block tells the types of the columns. Where a later cell is of another, the column becomes one
-    of decimals, or of text, as it would if the file were read whole, and all begins anew.
+    The first block tells the types of the columns that have none in `types`. Where a later cell is of
+    another, the column becomes one of decimals, or of text, as it would if the file were read whole, and all
+    begins anew.
     """
     import pyarrow as pa
     import pyarrow.csv
 
-    types: dict[str, Any] = {}
+    types = dict(types)
     while True:
         with open_bytes(source) as stream:
             file = CsvFile(stream, source, block)

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from luce.data.columnar import ColumnarFolder, columnar_files, released
 from luce.data.columns import encoder, make_pipeline
 from luce.data.csv_file import BLOCK, as_arrow
 from luce.data.dataset import Dataset, Layout
-from luce.data.frames import frame_of, kind_of, plain
+from luce.data.frames import arrow_types, frame_of, kind_of, plain
 from luce.data.labels import codes_of, numbered
-from luce.data.sources import format_of
+from luce.data.sources import check_kind, format_of
 from luce.data.statistics import Statistics
 from luce.data.tables import find_target
 from luce.errors import DataFileError, InputError
@@ -58,10 +59,10 @@ class Table:
         """Rows and columns."""
         return self.n_rows, self.layout.n_features
 
-    def batches(self) -> Iterator[tuple[slice, pd.DataFrame]]:
-        """Yield the rows that a batch holds, and the batch."""
-        start = 0
-        for batch in tables.batches(self.path, self.fmt, self.layout, self.batch_rows, self.room):
+    def batches(self, rows: int | None = None) -> Iterator[tuple[slice, pd.DataFrame]]:
+        """Yield the rows that a batch holds, at most `rows` if that is given, and the batch."""
+        start, rows = 0, min(self.batch_rows, rows or self.batch_rows)
+        for batch in tables.batches(self.path, self.fmt, self.layout, rows, self.room):
             yield slice(start, start + len(batch)), batch.X
             start += len(batch)
 
@@ -71,10 +72,12 @@ class LargeDataset(Dataset):
     """Rows of data larger than memory: X is all of the source, `index` says which rows these are.
 
     y holds the numbers of the labels in `classes`, not the labels, which would take much more memory.
+    `room` is how many bytes a batch may take.
     """
 
     classes: Array = field(default_factory=lambda: np.empty(0))
     index: Array | None = None
+    room: int = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -97,38 +100,70 @@ class LargeDataset(Dataset):
         found: Array = narrow[self.y]
         return found
 
+    def batches(self, rows: int) -> Iterator[tuple[slice, Any]]:
+        """Yield the numbers of some rows, at most `rows` of them, and their X, as they are read."""
+        if isinstance(self.X, Table):
+            for part, frame in self.X.batches(rows):
+                if self.index is None:
+                    yield part, frame
+                    continue
+                first, last = np.searchsorted(self.index, (part.start, part.stop)).tolist()
+                if first < last:
+                    yield slice(first, last), frame.iloc[self.index[first:last] - part.start]
+            return
+        X = self.X if self.index is None else Subset(self.X, self.index)
+        for first, last in pairwise(X.cuts(self.room).tolist()):
+            for start in range(first, last, rows):
+                part = slice(start, min(start + rows, last))
+                # pixels are of whole numbers, and stay so until a pipeline takes them
+                read = X.read if X.dtype == np.uint8 else X.finite
+                yield part, read(part.start, part.stop)
+
     def learned(self, classifier: Any, X: Any) -> None:
         """Fit a classifier to X, with these labels."""
         classifier.fit(X, self.y)
         classifier.classes_ = self.classes[classifier.classes_]
 
 
-def read(source: str, target: str | None, memory: int) -> LargeDataset | None:
-    """Return data larger than `memory` bytes: X is a `Table` or `Rows`; None where the data are smaller."""
-    found = _read(source, target, memory)
-    if found is None or 2 * len(found) * _PER_ROW < memory:
+def read(source: str, target: str | None, memory: int, layout: Layout | None = None) -> LargeDataset | None:
+    """Return data larger than `memory` bytes: X is a `Table` or `Rows`; None where the data are smaller.
+
+    With a layout, a model's, the data are read with its columns and types.
+    """
+    fmt = format_of(source)
+    if layout is not None:
+        check_kind(source, fmt, layout)
+        target = target or layout.target
+    found = _read(source, fmt, target, memory, layout)
+    if found is None:
+        return None
+    found = replace(found, room=memory // _BATCH_SHARE)
+    if 2 * len(found) * _PER_ROW < memory:
         return found
     size = f"{-(-len(found) * _PER_ROW >> 20):,} MiB"
     note = f"the labels and numbers of {len(found):,} rows take about {size} beside --memory"
     return replace(found, notes=(*found.notes, note))
 
 
-def _read(source: str, target: str | None, memory: int) -> LargeDataset | None:
-    fmt = format_of(source)
+def _read(
+    source: str, fmt: str, target: str | None, memory: int, layout: Layout | None
+) -> LargeDataset | None:
     if fmt in ("parquet", "arrow") and not source.endswith(".arrows"):  # a stream has no number of rows
-        return _table(source, fmt, target, memory)
+        return _table(source, fmt, target, memory, layout)
     if fmt == "csv" and Path(source).is_file() and os.path.getsize(source) > memory:
-        return _csv(source, target, memory)
+        return _csv(source, target, memory, layout)
     if fmt == "libsvm" and Path(source).is_file() and os.path.getsize(source) > memory:
-        return _libsvm(source, memory)
+        return _libsvm(source, memory, layout)
     if fmt == "npy" and Path(source).is_file():
         X = arrays.load_npy(source)
         if X.nbytes <= memory or X.ndim != 2:
             return None
-        return _npy(source, X, target)
+        return _npy(source, X, target, layout)
     if fmt == "zarr":
         X, y = arrays.open_zarr(source, target, labels=True)
-        return None if X.nbytes <= memory or X.ndim != 2 else _matrix(source, rows_of(X), _pieces(y), None)
+        if X.nbytes <= memory or X.ndim != 2:
+            return None
+        return _matrix(source, rows_of(X), _pieces(y), None, layout)
     return None
 
 
@@ -156,34 +191,6 @@ def fit(
     return Pipeline([*steps, ("classifier", classifier)]), rows
 
 
-def encoded(part: LargeDataset, rows: Rows, memory: int) -> Encoded:
-    """Return some of the encoded rows that :func:`fit` gave, for the last step of its pipeline."""
-    index = np.arange(len(part)) if part.index is None else part.index
-    return Encoded(
-        Subset(rows, index),
-        part.y,
-        part.layout,
-        part.name,
-        part.fingerprint,
-        classes=part.classes,
-        room=memory,
-    )
-
-
-@dataclass(frozen=True)
-class Encoded(LargeDataset):
-    """Rows, to be predicted as they are read, a small part of `room` bytes at a time."""
-
-    room: int = 0
-
-    def batches(self, rows: int) -> Iterator[tuple[slice, Any]]:
-        """Yield the numbers of some rows, at most `rows` of them, and their X."""
-        for first, last in pairwise(self.X.cuts(self.room // _BATCH_SHARE).tolist()):
-            for start in range(first, last, rows):
-                part = slice(start, min(start + rows, last))
-                yield part, self.X.read(part.start, part.stop)
-
-
 def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[Any], Rows]:
     chosen = np.zeros(table.n_rows, dtype=bool)
     chosen[train] = True
@@ -205,15 +212,21 @@ def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[A
     return [("table", planned), ("encode", encode)], cache.rows(width)
 
 
-def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDataset | None:
+def _table(
+    source: str, fmt: str, target: str | None, memory: int, layout: Layout | None
+) -> LargeDataset | None:
     import pyarrow as pa
 
     files = columnar_files(source)
     folder = ColumnarFolder(source, fmt == "parquet")
     target, notes = find_target(source, folder.names, target)
-    features = tuple(name for name in folder.names if name != target)
-    types = tuple(kind_of(source, name, folder.schema.field(name).type) for name in features)
-    layout = Layout("table", len(features), features, types, target)
+    if layout is None:
+        features = tuple(name for name in folder.names if name != target)
+        types = tuple(kind_of(source, name, folder.schema.field(name).type) for name in features)
+        layout = Layout("table", len(features), features, types, target)
+    else:
+        features, types = layout.features, layout.types
+        tables.check_present(source, folder.names, list(features))
     n_rows, width = folder.count_rows(), sum(_WIDTHS[kind] for kind in types) + 8
     if n_rows * width <= memory:
         return None
@@ -237,12 +250,13 @@ def _table(source: str, fmt: str, target: str | None, memory: int) -> LargeDatas
     return LargeDataset(X, y, layout, source, _fingerprint(files), (*notes, *said), classes=classes)
 
 
-def _csv(source: str, target: str | None, memory: int) -> LargeDataset | None:
+def _csv(source: str, target: str | None, memory: int, layout: Layout | None) -> LargeDataset | None:
     folder = Scratch()
     path = str(folder.path / "table.arrow")
+    types = arrow_types(layout) if layout else {}
     with released():
-        notes = as_arrow(source, path, min(BLOCK, max(_LEAST_BLOCK, memory // 64)))
-    found = _table(path, "arrow", target, memory)
+        notes = as_arrow(source, path, types, min(BLOCK, max(_LEAST_BLOCK, memory // 64)))
+    found = _table(path, "arrow", target, memory, layout)
     if found is None:
         return None
     return replace(
@@ -254,22 +268,25 @@ def _csv(source: str, target: str | None, memory: int) -> LargeDataset | None:
     )
 
 
-def _libsvm(source: str, memory: int) -> LargeDataset:
+def _libsvm(source: str, memory: int, layout: Layout | None) -> LargeDataset:
     cache, labels, width, one_based = Cache(), [], 0, True
     for X, y, lowest in libsvm.parts(source, 10_000, memory // _BATCH_SHARE):
-        cache.append(X)
+        cache.append(X if layout is None else libsvm.placed(X, layout))
         labels.append(y)
         width, one_based = max(width, X.shape[1]), one_based and lowest > 0
     y, classes, notes = numbered(labels, source, "labels")
-    rows = cache.rows(width - one_based, int(one_based))
-    layout = Layout("sparse", rows.shape[1], one_based=one_based)
+    if layout is None:
+        layout = Layout("sparse", width - one_based, one_based=one_based)
+        rows = cache.rows(layout.n_features, int(one_based))
+    else:
+        rows = cache.rows(layout.n_features)
     return LargeDataset(rows, y, layout, source, _fingerprint([source]), notes, classes=classes)
 
 
-def _npy(source: str, X: Array, target: str | None) -> LargeDataset:
+def _npy(source: str, X: Array, target: str | None, layout: Layout | None) -> LargeDataset:
     if target is None or not arrays.COLUMN.fullmatch(target):
         labels = target or arrays.labels_file(source)
-        return _matrix(source, rows_of(X), _pieces(arrays.load_labels(source, labels)), None)
+        return _matrix(source, rows_of(X), _pieces(arrays.load_labels(source, labels)), None, layout)
     column = int(target)
     if not -X.shape[1] <= column < X.shape[1]:
         raise DataFileError(f"{source}: has {X.shape[1]} columns; --target {target} is not among them")
@@ -277,18 +294,23 @@ def _npy(source: str, X: Array, target: str | None) -> LargeDataset:
     step = max(1, len(X) // 1000)
     y = (rows.read(i, min(i + step, len(X)))[:, column].copy() for i in range(0, len(X), step))
     without = Mapped(rows, lambda block: np.delete(block, column, axis=1), X.shape[1] - 1, X.dtype)
-    return _matrix(source, without, y, target)
+    return _matrix(source, without, y, target, layout)
 
 
 def _pieces(y: Array) -> Iterator[Array]:
     return (y[i : i + _PIECE] for i in range(0, max(1, len(y)), _PIECE))
 
 
-def _matrix(source: str, rows: Rows, labels: Iterator[Array], target: str | None) -> LargeDataset:
+def _matrix(
+    source: str, rows: Rows, labels: Iterator[Array], target: str | None, layout: Layout | None
+) -> LargeDataset:
     y, classes, notes = numbered(labels, source, target or "labels")
     arrays.check_lengths(source, rows.shape[0], len(y))
     files = list(rows.files[:_FILES])
-    layout = Layout("matrix", rows.shape[1], target=target)
+    if layout is None:
+        layout = Layout("matrix", rows.shape[1], target=target)
+    else:
+        rows = Mapped(rows, partial(arrays.rows_like, source, layout=layout), layout.n_features, rows.dtype)
     return LargeDataset(rows, y, layout, source, _fingerprint(files), notes, classes=classes)
 
 

@@ -56,8 +56,12 @@ def read(path: str, layout: Layout | None, *, labels: bool) -> Dataset:
 def batches(path: str, layout: Layout, rows: int) -> Iterator[Batch]:
     """Yield sparse rows, at most `rows` at a time."""
     for X, _, _ in parts(path, rows):
-        placed = _placed(X, layout.one_based, layout.n_features)
-        yield Batch(sparse_dataset(path, placed, None, None, "").X)
+        yield Batch(sparse_dataset(path, placed(X, layout), None, None, "").X)
+
+
+def placed(X: Any, layout: Layout) -> Any:
+    """Return rows of :func:`parts` with the columns of a layout."""
+    return _placed(X, layout.one_based, layout.n_features)
 
 
 def _placed(X: Any, one_based: bool, width: int) -> Any:

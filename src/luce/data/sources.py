@@ -19,6 +19,7 @@ from luce.data.streams import STDIN, open_bytes, reading
 from luce.errors import DataFileError
 
 BUILT_IN = ("digits", "iris", "wine", "breast_cancer")
+TABLES = ("csv", "parquet", "arrow")
 ROWS = 8192  # in a batch to predict
 SUFFIXES = {
     ".csv": "csv",
@@ -81,14 +82,12 @@ def read(
     ((150, 4), 'table', ['setosa', 'setosa'])
     """
     fmt = format_of(source)
-    if fmt in ("csv", "parquet", "arrow"):
-        if layout is not None and layout.kind != "table":
-            raise _kind_mismatch(source, layout, "a table")
+    if layout is not None:
+        check_kind(source, fmt, layout)
+    if fmt in TABLES:
         named = target or (layout.target if layout else None)
         data = tables.read(source, fmt, named, layout, labels=labels)
         return replace(data, notes=(*_shadow_notes(source), *data.notes))
-    if layout is not None and layout.kind == "table" and fmt != "built-in":
-        raise _kind_mismatch(source, layout, "an array")
     if fmt == "libsvm":
         return libsvm.read(source, layout, labels=labels)
     if fmt == "images":
@@ -118,12 +117,9 @@ def batches(source: str, layout: Layout, *, rows: int = ROWS) -> Iterator[Batch]
     Batch
     """
     fmt = format_of(source)
-    if fmt in ("csv", "parquet", "arrow"):
-        if layout.kind != "table":
-            raise _kind_mismatch(source, layout, "a table")
+    check_kind(source, fmt, layout)
+    if fmt in TABLES:
         yield from tables.batches(source, fmt, layout, rows)
-    elif layout.kind == "table" and fmt != "built-in":
-        raise _kind_mismatch(source, layout, "an array")
     elif fmt == "libsvm":
         yield from libsvm.batches(source, layout, rows)
     elif fmt in ("images", "image"):
@@ -224,6 +220,12 @@ def _fitted(data: Dataset, layout: Layout) -> Dataset:
         data = replace(data, X=arrays.rows_like(data.name, data.X, layout))
     held_out = _fitted(data.held_out, layout) if data.held_out else None
     return replace(data, layout=layout, held_out=held_out)
+
+
+def check_kind(source: str, fmt: str, layout: Layout) -> None:
+    """Refuse a table where a model takes arrays, and arrays where it takes a table."""
+    if fmt != "built-in" and (fmt in TABLES) != (layout.kind == "table"):
+        raise _kind_mismatch(source, layout, "a table" if fmt in TABLES else "an array")
 
 
 def _kind_mismatch(source: str, layout: Layout, kind: str) -> DataFileError:

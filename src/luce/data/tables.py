@@ -30,7 +30,7 @@ def read(path: str, fmt: str, target: str | None, layout: Layout | None, *, labe
         else:
             target = None
         features = list(layout.features) if layout else [name for name in file.names if name != target]
-        _check_present(path, file.names, features)
+        check_present(path, file.names, features)
         if not features:
             raise DataFileError(f"{path}: has no column beside the labels {target!r}; add feature columns")
         wanted = features if target is None or target in features else [*features, target]
@@ -57,7 +57,7 @@ def batches(path: str, fmt: str, layout: Layout, rows: int, room: int = ROOM) ->
     features = list(layout.features)
     done = 0
     with _opened(path, fmt) as file:
-        _check_present(path, file.names, features)
+        check_present(path, file.names, features)
         for part in file.batches(arrow_types(layout), features, rows, room):
             for start in range(0, part.num_rows, rows):
                 piece = part.slice(start, rows)
@@ -105,7 +105,8 @@ def find_target(path: str, names: list[str], target: str | None) -> tuple[str, l
     )
 
 
-def _check_present(path: str, names: list[str], features: list[str]) -> None:
+def check_present(path: str, names: list[str], features: list[str]) -> None:
+    """Refuse a file that lacks columns."""
     there = set(names)
     absent = [name for name in features if name not in there]
     if len(absent) == 1:
