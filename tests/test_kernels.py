@@ -9,10 +9,11 @@ import textwrap
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from luce._native import core
 from luce.loss import passes
-from luce.loss.threads import available_threads
+from luce.loss.threads import available_threads, blas_limited, blas_quiet, in_threads, shares
 
 native = pytest.importorskip("luce.loss.native") if core is not None else None
 compiled = pytest.mark.skipif(core is None, reason="the compiled kernels are not built or switched off")
@@ -369,7 +370,35 @@ def test_workers_of_joblib_do_not_oversubscribe():
 
 
 def test_thread_count_follows_threadpoolctl():
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1, user_api="blas"):
         assert available_threads() == 1
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_while_luce_has_its_own():
+    before, available = blas_threads(), available_threads()
+    first, second = blas_quiet(), blas_quiet(1)
+    first.__enter__()
+    second.__enter__()  # as of a fit in another thread, which ends later
+    first.__exit__(None, None, None)
+    assert blas_threads() == {1} and available_threads() == available
+    with blas_limited(None):
+        assert blas_threads() == {available}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before and available_threads() == available
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda n: 1 // n, [1, 0, 2], 2)
+    assert blas_threads() == before
+    with blas_quiet(3):
+        assert available_threads() == 3
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 7])
+def test_threads_share_rows_and_keep_their_order(n_threads):
+    for n_rows in (0, 1, 5, 64, 1000):
+        parts = shares(n_rows, n_threads, step=16)
+        assert [row for first, end in parts for row in range(first, end)] == list(range(n_rows))
+    assert in_threads(lambda n: n * n, range(50), n_threads) == [n * n for n in range(50)]

@@ -7,13 +7,14 @@ classes: BLAS makes both products of a tile, which nothing beats there, and C++ 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from luce._native import core
 from luce.loss.inputs import Array, Matrix
-from luce.loss.threads import blas_limited, thread_count
+from luce.loss.threads import blas_quiet, in_threads, shares, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
 _MANY_SCORES = 128  # columns of scores from which BLAS is faster
@@ -63,8 +64,7 @@ def _run(task: _Pass, heads: list[Head], X: Matrix, n_threads: int | None) -> tu
         work = X.shape[0] * (n_features + 8) * n_scores
         threads = thread_count(n_threads, work)
         if n_scores >= _MANY_SCORES and n_features >= _LANES:
-            with blas_limited(n_threads):
-                total, gradient = _blocks(task, heads, X, threads)
+            total, gradient = _by_blas(task, heads, X, threads)
         else:
             total, gradient = _dense(task, heads, X, threads)
     if gradient is None:
@@ -129,30 +129,45 @@ def _with_room(W: Array) -> Array:
     return flat
 
 
-def _blocks(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, Array | None]:
-    """Run a pass whose products are BLAS's. Scores lie class by class: (heads * C, rows) in C order."""
+def _by_blas(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, Array | None]:
+    """Run a pass whose products are BLAS's: each thread works off its own share of the rows."""
+    with blas_quiet():
+        parts = in_threads(partial(_by_blas_alone, task, heads, X), shares(len(X), threads, _LANES), threads)
+    total, gradient = parts[0] if parts else _by_blas_alone(task, heads, X, (0, 0))
+    for more, other in parts[1:]:
+        total += more
+        if gradient is not None:
+            gradient += other
+    return total, None if gradient is None else np.ascontiguousarray(gradient.T)
+
+
+def _by_blas_alone(
+    task: _Pass, heads: list[Head], X: Array, share: tuple[int, int]
+) -> tuple[float, Array | None]:
+    """Run a pass over some rows. Scores lie class by class: (heads * C, rows) in C order."""
     (n_samples, n_features), n_classes = X.shape, task.n_classes
     n_scores = n_classes * len(heads)
+    begin, end = share
     rows = _BLAS_TILE_BYTES // (task.dtype.itemsize * max(n_features, n_scores))
     rows = int(np.clip(rows, 256, 4096)) // _LANES * _LANES - _LANES  # a power of two crowds one cache set
-    buffer = np.empty(n_scores * min(rows, n_samples), dtype=task.dtype)
+    buffer = np.empty(n_scores * min(rows, end - begin), dtype=task.dtype)
     product = np.empty((n_classes, n_features), dtype=task.dtype)
     gradient = np.zeros((n_classes, n_features + 1)) if task.has_gradient else None
     total = 0.0
-    for first in range(0, n_samples, rows):
-        tile = X[first : first + rows].astype(task.dtype, copy=False)
+    for first in range(begin, end, rows):
+        tile = X[first : min(first + rows, end)].astype(task.dtype, copy=False)
         Z = buffer[: n_scores * len(tile)].reshape(n_scores, -1)
         for k, (W, b) in enumerate(heads):
             scores = Z[k * n_classes : (k + 1) * n_classes]
             np.matmul(W.T, tile.T, out=scores)
             if b is not None:
                 scores += b.astype(task.dtype)[:, None]
-        total += core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, threads)
+        total += core.rows(task.op, Z, n_classes, first, n_samples, *task.targets, task.out, 1)
         if gradient is not None:
             residuals = Z[:n_classes]
             gradient[:, :-1] += np.matmul(residuals, tile, out=product)
             gradient[:, -1] += residuals.sum(axis=1, dtype=np.float64)
-    return total, None if gradient is None else np.ascontiguousarray(gradient.T)
+    return total, gradient
 
 
 def value_and_gradient(

@@ -11,12 +11,14 @@ of X (a float64 W over float32 data gives float64 products, tile by tile); sums 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from luce.loss.inputs import Array, Matrix
+from luce.loss.threads import in_threads, thread_count
 
 _TILE_BYTES = 1 << 21  # a tile of X and its scores should stay in the cache of one core
 
@@ -297,11 +299,16 @@ def class_grams(
             h *= weight[part, None].astype(h.dtype)
         drawn = h > least * rng.random(h.shape)
         root = np.sqrt(np.maximum(h, least)).astype(W.dtype)
-        for k in range(n_classes):
-            rows = np.flatnonzero(drawn[:, k])
-            A = tile[rows].toarray() if sp.issparse(tile) else tile[rows]
-            if b is not None:
-                A = np.hstack([A, np.ones((len(rows), 1), dtype=A.dtype)])
-            A *= root[rows, k, None]
-            H[k] += A.T @ A
+        add = partial(_add_drawn, H, tile, drawn, root)
+        in_threads(add, range(n_classes), thread_count(n_threads, int(drawn.sum()) * size * size))
     return H
+
+
+def _add_drawn(H: Array, tile: Matrix, drawn: Array, root: Array, k: int) -> None:
+    """Add to H[k] the squares of the rows that were drawn for class k, times their roots."""
+    rows = np.flatnonzero(drawn[:, k])
+    n_features = tile.shape[1]
+    A = np.ones((len(rows), H.shape[1]), dtype=root.dtype)
+    A[:, :n_features] = tile[rows].toarray() if sp.issparse(tile) else tile[rows]
+    A *= root[rows, k, None]
+    H[k] += A.T @ A

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from luce.loss import passes
 from luce.loss.inputs import Array, Matrix
 from luce.loss.native import probabilities
-from luce.loss.threads import blas_limited
+from luce.loss.threads import blas_limited, in_threads, shares, thread_count
 
 _TILE_BYTES = 8 << 20
 _MOST_ROWS = 8192  # that are summed in the dtype of the products before float64 takes over
@@ -51,14 +51,21 @@ def class_curvature(
     W: Array, b: Array | None, X: Matrix, weight: Array | None, n_threads: int | None = None
 ) -> Array:
     """See :func:`luce.loss.passes.class_curvature`."""
-    n_classes, rows = W.shape[1], _rows(W.shape[1], W.dtype)
-    square, total = np.zeros((n_classes, n_classes)), np.zeros(n_classes)
-    with blas_limited(n_threads):
-        for first in range(0, X.shape[0], rows):
-            part = slice(first, first + rows)
-            P = probabilities(W, b, X[part], n_threads)
+    n_samples, n_classes = X.shape[0], W.shape[1]
+    rows = _rows(n_classes, W.dtype)
+    threads = thread_count(n_threads, n_samples * n_classes**2)
+
+    def of(share: tuple[int, int]) -> tuple[Array, Array]:
+        square, total = np.zeros((n_classes, n_classes)), np.zeros(n_classes)
+        for first in range(*share, rows):
+            part = slice(first, min(first + rows, share[1]))
+            P = probabilities(W, b, X[part], 1)
             _add_square(P, None if weight is None else weight[part], square, total)
-    return np.diag(total) - square
+        return square, total
+
+    squares, totals = zip(*in_threads(of, shares(n_samples, threads) or [(0, 0)], threads), strict=True)
+    curvature: Array = np.diag(sum(totals)) - sum(squares)
+    return curvature
 
 
 def class_variances(

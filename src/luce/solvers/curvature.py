@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg as sl
 
 from luce.arrays import astype, beside, namespace, on_host
 from luce.loss.inputs import Array
+from luce.loss.threads import blas_limited, in_threads, thread_count
 from luce.objective import Objective
 from luce.solvers.certificate import MANY_CLASSES, Inverse
 
@@ -39,12 +42,14 @@ class Product:
             S, self.mean = sample.gram()
             if objective.fit_intercept:
                 S = S - self.mean[:, None] * self.mean
-            self.e, self.Q = namespace(S).linalg.eigh(S)
+            with blas_limited(None):
+                self.e, Q = namespace(S).linalg.eigh(S)
+            self.Q = astype(Q, sample.dtype)
         else:
             self.mean, second = objective.moments()
             self.e = second - self.mean * self.mean if objective.fit_intercept else second
         self.e = namespace(self.e).clip(self.e, 0.0, None)
-        self._centre = self.mean if self.Q is None else self.Q.T @ self.mean
+        self._centre = self.mean if self.Q is None else astype(self.Q, np.float64).T @ self.mean
 
     @classmethod
     def of(cls, objective: Objective) -> Product:
@@ -71,7 +76,7 @@ class Product:
             if self.Q is None:
                 G, W = gradient, xp.empty_like(gradient)
             else:
-                G = self.Q.T @ astype(gradient[:D], np.float64)
+                G = self.Q.T @ namespace(gradient).astype(gradient[:D], self.Q.dtype)
                 W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
             pulled = xp.zeros_like(last)
             for at in range(0, D, rows):
@@ -172,20 +177,30 @@ class Blocks:
         product = Product.of(objective)
         self._mean = product.mean if objective.fit_intercept else None
         gram, mean = product.gram(objective.fit_intercept), on_host(product.mean)
-        for block, share in zip(H, _SHARE * on_host(variances), strict=True):  # no second array of that size
+        share = _SHARE * on_host(variances)
+        threads = thread_count(None, len(H) * D**3)
+
+        def prepare(k: int) -> Array:
+            """Finish a block in place: a second array of that size may be too much. Return its scale."""
+            block = H[k]
             if objective.fit_intercept:
                 block[:-1] -= mean[:, None] * block[-1]
                 block[:, :-1] -= block[:, -1:] * mean
-            block += share * gram
-        diagonal = np.einsum("kdd->kd", H)  # a view
-        diagonal += 1e-7 * diagonal
-        diagonal[diagonal == 0] = 1.0
-        scale = 1 / np.sqrt(diagonal)
-        safe = bool(scale.max() < 1e15)
-        narrow = np.float32 if safe else np.float64
-        inverses: Array = np.empty(H.shape, dtype=narrow)
-        for inverse, block, s in zip(inverses, H, scale, strict=True):
-            inverse[...] = _inverse(block * s * s[:, None], narrow) * s * s[:, None]
+            block += share[k] * gram
+            diagonal = np.einsum("dd->d", block)  # a view
+            diagonal += 1e-7 * diagonal
+            diagonal[diagonal == 0] = 1.0
+            return np.asarray(1 / np.sqrt(diagonal))
+
+        scale = in_threads(prepare, range(len(H)), threads)
+        safe = max(s.max() for s in scale) < 1e15
+        inverses: Array = np.empty(H.shape, dtype=np.float32 if safe else np.float64)
+
+        def invert(k: int) -> None:
+            s = scale[k]
+            inverses[k] = _inverse(H[k] * s * s[:, None], inverses.dtype) * s * s[:, None]
+
+        in_threads(invert, range(len(H)), threads)
         total = inverses.sum(axis=0, dtype=np.float64)
         spread = 1 / np.sqrt(total.diagonal())
         tie = _inverse(total * spread * spread[:, None], np.float64) * spread * spread[:, None]
@@ -215,12 +230,20 @@ class Blocks:
         return inverse
 
 
-def _inverse(matrix: Array, dtype: type) -> Array:
-    """Return the inverse of a positive definite matrix, factored as it is and then inverted in `dtype`."""
-    factor = sl.cholesky(matrix, lower=True, check_finite=False).astype(dtype, order="F")
-    (invert,) = sl.get_lapack_funcs(("potri",), (factor,))
-    inverse, failed = invert(factor, lower=True, overwrite_c=True)
-    if failed:
-        raise np.linalg.LinAlgError("a block of the Hessian is not positive definite")
-    lower: Array = np.tril(inverse)
-    return lower + np.tril(lower, -1).T
+def _inverse(matrix: Array, dtype: Any) -> Array:
+    """Return the inverse of a matrix of unit diagonal, factored as it is and then inverted in `dtype`.
+
+    Where rounding has left it indefinite, as much is added to the diagonal as it takes.
+    """
+    for ridge in (0.0, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, float(len(matrix))):
+        try:  # SciPy's would keep other threads waiting
+            lower = np.linalg.cholesky(matrix + ridge * np.eye(len(matrix)) if ridge else matrix)
+        except np.linalg.LinAlgError:
+            continue
+        factor = lower.astype(dtype, order="F")
+        (invert,) = sl.get_lapack_funcs(("potri",), (factor,))
+        inverse, failed = invert(factor, lower=True, overwrite_c=True)
+        if not failed:
+            below: Array = np.tril(inverse)
+            return below + np.tril(below, -1).T
+    raise np.linalg.LinAlgError("a block of the Hessian is not finite")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from luce.loss.inputs import Array
+from luce.loss.threads import blas_quiet
 from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
 
@@ -184,7 +185,10 @@ def minimize(
     callbacks = list(callbacks)
     keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
     try:
-        solution = _minimize(objective, solver, theta, tol, max_iter, rounding, callbacks, keepers, caution)
+        with blas_quiet(getattr(objective.data, "n_threads", None)):
+            solution = _minimize(
+                objective, solver, theta, tol, max_iter, rounding, callbacks, keepers, caution
+            )
     except BaseException:
         for keeper in keepers:
             keeper.end(None)
