@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from luce import arrays
 from luce.loss import passes
 from luce.objective import InMemory, Objective
 from luce.solvers import LBFGS, Newton, minimize
@@ -158,7 +159,7 @@ def test_history_mends_its_start():
     pairs = History(3, np.float64)
     pairs.restart(lambda g: 7 * np.linalg.solve(H, g.ravel()).reshape(shape))
     gradient = rng.standard_normal(shape)
-    for _ in range(5):
+    for _ in range(12):
         s = rng.standard_normal(shape)
         y = (H @ s.ravel()).reshape(shape)
         pairs.add(s, y)
@@ -256,3 +257,55 @@ def test_no_penalty_and_no_separation_is_proven_by_self_concordance():
     objective = problem(reg=0.0)
     fit = minimize(objective, Newton(), np.zeros(objective.shape), tol=1e-8, max_iter=100)
     assert fit.status == "converged"
+
+
+def test_an_estimate_counts_what_the_intercept_has_to_settle():
+    rng = np.random.default_rng(0)
+    y = rng.choice(8, 4000, p=rng.dirichlet(np.full(8, 0.5)))  # under a strong penalty the intercept is all
+    objective = Objective(InMemory(rng.standard_normal((4000, 20)).astype(np.float32), y, 8), 50.0)
+    theta = np.zeros(objective.shape)
+    solver = LBFGS()
+    best = minimize(objective, solver, theta, tol=1e-9, max_iter=100).value
+    state = solver.step(objective, solver.init(objective, theta))
+    while state.value - best > 1e-4 * best:
+        assert state.gap > 0.02 * (state.value - best)
+        state = solver.step(objective, state)
+
+
+def test_a_certificate_that_single_precision_spoils_is_found_in_double():
+    objective = problem(n=500, d=10, reg=1e-5)
+    objective = Objective(objective.data, objective.reg, dtype=np.float32)
+    solver = LBFGS()
+    state = solver.init(objective, np.zeros(objective.shape))
+    for _ in range(12):
+        state = solver.step(objective.in_dtype(np.float64), state)
+    sought = []
+
+    class Spoilt(Objective):
+        def hessian_product(self, theta, direction):
+            sought.append(self.dtype)
+            product = super().hessian_product(theta, direction)
+            return product * (1 + (0.01 if self.dtype == np.float32 else 0))
+
+    spoilt = Spoilt(objective.data, objective.reg, dtype=np.float32)
+    target = 1e-6
+    found = certify(spoilt, state.theta, state.direction, state.inverse, target, 60)
+    assert found.gap <= target * found.value and set(sought) == {np.dtype(np.float32), np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_sums_in_parts_are_sums(kind, monkeypatch):
+    xp = pytest.importorskip(kind)
+    monkeypatch.setattr(arrays, "_PART", 7)
+    monkeypatch.setattr(arrays, "_PART_AWAY", 7)
+    rng = np.random.default_rng(0)
+    for shape in ((0, 3), (1, 1), (5, 3), (4, 20)):
+        a, b = rng.standard_normal((2, *shape))
+        A, B = xp.asarray(a.copy()), xp.asarray(b.astype(np.float32))
+        b = b.astype(np.float32).astype(np.float64)
+        np.testing.assert_array_equal(np.asarray(arrays.plus_times(A, 2.0, B, np.float64)), a + 2 * b)
+        narrow = np.asarray(arrays.plus_times(A, -1.0, B, np.float32))
+        np.testing.assert_array_equal(narrow, (a - b).astype(np.float32))
+        assert arrays.dot(A, B) == pytest.approx(float((a * b).sum()), rel=1e-13, abs=1e-13)
+        assert arrays.add_times(A, 4.0, B) is A
+        np.testing.assert_array_equal(np.asarray(A), a + 4 * b)

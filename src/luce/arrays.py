@@ -1,11 +1,14 @@
 """What solvers need of arrays, wherever they lie: NumPy's on the host, PyTorch's on a device.
 
-Solvers are written in the terms of the array API standard (https://data-apis.org), through `namespace`.
+Solvers are written in the terms of the array API standard (https://data-apis.org), through `namespace`. Where
+arrays may be the largest of a fit, they are changed in place and a few rows at a time: a temporary array of
+many megabytes costs more to get from the system than to fill.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,15 +16,44 @@ from array_api_compat import array_namespace, to_device
 
 from luce.loss.inputs import Array
 
+_PART = 1 << 17  # numbers of an array on the host at a time, which stay in the cache
+_PART_AWAY = 1 << 26  # of one on a device, where it is launches that cost
+
 
 def namespace(array: Array) -> Any:
     """Return the module whose functions take arrays of this kind."""
     return array_namespace(array)
 
 
+def parts(array: Array) -> Iterator[slice]:
+    """Yield the rows of an array (n, m), some at a time."""
+    most = _PART if isinstance(array, np.ndarray) else _PART_AWAY
+    rows = max(1, most // max(1, array.shape[1]))
+    for first in range(0, array.shape[0], rows):
+        yield slice(first, first + rows)
+
+
+def add_times(out: Array, factor: float, array: Array) -> Array:
+    """Add a multiple of an array (n, m), of any dtype, to another in place, and return that."""
+    for part in parts(out):
+        out[part] += factor * array[part]
+    return out
+
+
+def plus_times(a: Array, factor: float, b: Array, dtype: Any) -> Array:
+    """Return an array (n, m) plus a multiple of another, which is taken in its own dtype, in a dtype."""
+    xp = namespace(a)
+    out: Array = xp.empty_like(a, dtype=getattr(xp, np.dtype(dtype).name))
+    for part in parts(out):
+        out[part] = a[part] + factor * b[part]
+    return out
+
+
 def dot(a: Array, b: Array) -> float:
-    """Return the inner product of two arrays of one shape and dtype."""
-    return float(a.reshape(-1) @ b.reshape(-1))
+    """Return the inner product of two arrays of one shape; where their dtypes differ, in float64."""
+    if a.dtype == b.dtype:
+        return float(a.reshape(-1) @ b.reshape(-1))
+    return sum(dot(astype(a[part], np.float64), astype(b[part], np.float64)) for part in parts(a))
 
 
 def norm(a: Array) -> float:

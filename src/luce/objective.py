@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luce.arrays import astype, beside, dot, namespace
+from luce.arrays import add_times, astype, beside, dot, namespace
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -173,8 +173,7 @@ class Objective:
     def penalised(self, gradient: Array, theta: Array, reg: float) -> Array:
         """Return a gradient with that of reg/2 ||W||^2 added."""
         out: Array = namespace(gradient).asarray(gradient, copy=True)
-        weights = self.weights(out)
-        weights += reg * self.weights(theta)
+        add_times(self.weights(out), reg, self.weights(theta))
         return out
 
     def smooth_penalty(self, theta: Array) -> float:

@@ -179,8 +179,8 @@ def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tup
         T = y if weight is None else y * weight[:, None]
     sums = np.zeros((X.shape[1], n_classes))
     for part, tile in _tiles(X, np.empty((X.shape[1], n_classes))):
-        product = tile.T @ T[part]
-        sums += product.toarray() if sp.issparse(product) else product
+        product = T[part].T @ tile  # so X is read row by row
+        sums += (product.toarray() if sp.issparse(product) else product).T
     return sums, np.asarray(T.sum(axis=0)).ravel()
 
 

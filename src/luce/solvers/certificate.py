@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from luce.arrays import astype, beside, dot, namespace, on_host
+from luce.arrays import add_times, astype, beside, dot, namespace, on_host, parts, plus_times
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.factor import Factor
@@ -84,14 +84,21 @@ def certify(
         noise = _Noise(objective, theta, loss)
         pull = _without_penalty(objective, gradient, theta)
         gap = _gap(objective, theta, loss, pull, 0.0, noise)
+        del gradient  # these can be the largest arrays of a fit
         goal = target * (value + rough)
         used = None
         if gap > goal and direction is not None and _finite(direction):
-            if inverse is not None and objective.reg > 0 and objective.l1 == 0:
-                direction = _improve(narrow, theta, gradient, direction, inverse, goal, most_products)
-            del gradient  # these can be the largest arrays of a fit
-            reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
-            gap = _least(gap, reached)
+            hoped = np.inf
+            for arithmetic in (narrow, objective):
+                if inverse is not None and objective.reg > 0 and objective.l1 == 0:
+                    direction, hoped = _improve(
+                        arithmetic, theta, pull, direction, inverse, goal, most_products
+                    )
+                reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
+                gap = _least(gap, reached)
+                if gap <= goal or hoped > goal or arithmetic.dtype == np.float64:
+                    break
+                direction = used  # good but for rounding
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
 
@@ -134,57 +141,80 @@ def expect(
 def _improve(
     objective: Objective,
     theta: Array,
-    gradient: Array,
+    pull: Array,
     direction: Array,
     inverse: Inverse,
     target: float,
     most_products: int,
-) -> Array:
-    """Return a direction with a better bound, by preconditioned conjugate gradients.
+) -> tuple[Array, float]:
+    """Return a direction with a better bound, by preconditioned conjugate gradients, and about that bound.
 
-    To second order the bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of
-    the loss in the Hessian. It swings along the iterates of conjugate gradients; the combination with the
-    best so far that minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no
-    product. All is done in the dtype of the objective: whatever comes of it is a direction.
+    `pull` is the loss's part of the gradient g. To second order the bound of a direction d is
+    ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of the loss in the Hessian. It swings along the
+    iterates of conjugate gradients; the combination with the best so far that minimises it (minimal residual
+    smoothing; Zhou & Walker, 1994) does not, and costs no product. All is done in the dtype of the objective:
+    whatever comes of it is a direction.
     """
-    reg = objective.reg
-    gradient, direction = (astype(a, objective.dtype) for a in (gradient, direction))
-    product = objective.hessian_product(theta, direction)
-    pull = _without_penalty(objective, product, direction)
-    left = settled(objective, gradient + pull)  # of the best direction so far
-    best, best_pull = direction, pull
-    residual = gradient + product
-    del product
-    along, last = None, 1.0
+    xp, reg, D, dtype = namespace(pull), objective.reg, objective.data.n_features, objective.dtype
+    gradient = plus_times(pull, reg, theta, dtype)
+    gradient[D:] = astype(pull[D:], dtype)  # the intercept is not penalised
+    direction = plus_times(direction, 0.0, direction, dtype)
+    moved = objective.hessian_product(theta, direction)
+    residual = plus_times(gradient, 1.0, moved, dtype)
+    add_times(moved[:D], -reg, direction[:D])  # H0 d
+    left = settled(objective, plus_times(gradient, 1.0, moved, dtype))  # of the best direction so far
+    best, best_moved = xp.asarray(direction, copy=True), xp.asarray(moved, copy=True)
+
+    def changes() -> Iterator[tuple[slice, Array, Array, Array]]:
+        """Yield some features at a time, with what the direction, H0 d and what is left of it differ by."""
+        last = moved[D:] - best_moved[D:]
+        for part in parts(direction):
+            change = moved[part] - best_moved[part]
+            over = change[: max(0, D - part.start)]
+            if objective.fit_intercept:
+                over = over - astype(objective.moments()[0][part], dtype)[:, None] * last
+            yield part, direction[part] - best[part], change, over
+
+    def reached() -> float:
+        return 0.5 * dot(best, best_moved) + dot(left, left) / (2 * reg)
+
+    along, before = None, 1.0
     for _ in range(most_products):
-        reached = 0.5 * dot(best, best_pull) + dot(left, left) / (2 * reg)
-        sure = -0.5 * (
-            dot(direction, gradient) + dot(direction, residual)
-        )  # second order: the gap is no less
-        if reached <= 0.8 * target or sure > target:
+        sure = -0.5 * (dot(direction, gradient) + dot(direction, residual))  # the gap is no less
+        if reached() <= 0.8 * target or sure > target:
             break
-        z = astype(inverse(residual), objective.dtype)
+        z = astype(inverse(residual), dtype)
         rz = dot(residual, z)
         if not rz > 0:
             break
-        along = -z if along is None else (rz / last) * along - z
-        last = rz
+        if along is None:
+            along = -z
+        else:
+            along *= rz / before
+            add_times(along, -1.0, z)
+        before = rz
+        del z
         product = objective.hessian_product(theta, along)
         curvature = dot(along, product)
         if not curvature > 0:
             break
         step = rz / curvature
-        direction = direction + step * along
-        residual += step * product
-        pull = pull + step * _without_penalty(objective, product, along)
-        delta, delta_pull = direction - best, pull - best_pull
-        over = settled(objective, delta_pull)
-        square = dot(delta, delta_pull) + dot(over, over) / reg
-        slope = dot(best, delta_pull) + dot(over, left) / reg
+        add_times(direction, step, along)
+        add_times(residual, step, product)
+        add_times(product[:D], -reg, along[:D])
+        add_times(moved, step, product)
+        del product
+        square = slope = 0.0
+        for part, delta, change, over in changes():
+            square += dot(delta, change) + dot(over, over) / reg
+            slope += dot(best[part], change) + dot(over, left[part]) / reg
         if square > 0:
             share = -slope / square
-            best, best_pull, left = best + share * delta, best_pull + share * delta_pull, left + share * over
-    return best
+            for part, delta, change, over in changes():
+                best[part] += share * delta
+                best_moved[part] += share * change
+                left[part] += share * over
+    return best, reached()
 
 
 def settled(objective: Objective, residual: Array) -> Array:

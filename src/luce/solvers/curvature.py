@@ -43,13 +43,12 @@ class Product:
             if objective.fit_intercept:
                 S = S - self.mean[:, None] * self.mean
             with blas_limited(None):
-                self.e, Q = namespace(S).linalg.eigh(S)
-            self.Q = astype(Q, sample.dtype)
+                self.e, self.Q = namespace(S).linalg.eigh(S)
         else:
             self.mean, second = objective.moments()
             self.e = second - self.mean * self.mean if objective.fit_intercept else second
         self.e = namespace(self.e).clip(self.e, 0.0, None)
-        self._centre = self.mean if self.Q is None else astype(self.Q, np.float64).T @ self.mean
+        self._centre = self.mean if self.Q is None else self.Q.T @ self.mean
 
     @classmethod
     def of(cls, objective: Objective) -> Product:
@@ -76,7 +75,7 @@ class Product:
             if self.Q is None:
                 G, W = gradient, xp.empty_like(gradient)
             else:
-                G = self.Q.T @ namespace(gradient).astype(gradient[:D], self.Q.dtype)
+                G = (astype(gradient[:D].T, np.float64) @ self.Q).T  # faster so: Q is the large one
                 W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
             pulled = xp.zeros_like(last)
             for at in range(0, D, rows):
@@ -86,7 +85,7 @@ class Product:
                 W[part] = w
                 pulled += self._centre[part] @ w
             if self.Q is not None:
-                W[:D] = self.Q @ W[:D]
+                W[:D] = (W[:D].T @ self.Q.T).T
             if len(last):
                 W[D:] = solve(xp.ones_like(self.e[:1]), least, last) - pulled
             inverse: Array = W

@@ -262,7 +262,8 @@ def _minimize(
         ready = state.gap <= level and rested
         if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
             attempt = objective.n_passes - begun
-            certificate = certified(state, rounding(state.theta))
+            tried = exhausted and objective.dtype != np.float64 and state.gap >= hoped
+            certificate = last if tried else certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
                 return finish(state, iteration, "converged", certificate)
             gained = last.value - certificate.value

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from luce.arrays import astype, dot, namespace, norm
+from luce.arrays import astype, dot, namespace, norm, plus_times
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.curvature import Blocks, Product
@@ -60,7 +60,7 @@ class LBFGS:
         point = Point(state.theta, state.value + 0.5 * more * dot(weights, weights), gradient)
         if theta is not None:
             point = Point(theta, *objective.value_and_gradient(theta))
-            pairs.add(point.theta - state.theta, point.gradient - gradient)
+            _learn(pairs, state.theta, gradient, point)
             memory["gradient"] = point.gradient
         state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
         if memory["blocks"]:
@@ -76,14 +76,14 @@ class LBFGS:
         memory, pairs = state.memory, state.memory["pairs"]
         start = Point(state.theta, state.value, memory["gradient"])
         assert state.inverse is not None
-        direction = -astype(state.inverse(start.gradient), np.float64)
+        direction = -state.inverse(start.gradient)
         point = search(objective, start, direction)
         if point is None:
             state.stalled = not pairs or objective.dtype != np.float64  # better arithmetic, if there is any
             if not state.stalled:
                 pairs.clear()  # what they say may be rounding by now
             return state
-        pairs.add(point.theta - start.theta, point.gradient - start.gradient)
+        _learn(pairs, start.theta, start.gradient, point)
         count = memory["count"] = memory["count"] + 1
         memory["gradient"] = point.gradient
         del start, direction
@@ -99,10 +99,16 @@ class LBFGS:
         if not point.value < state.value:
             return state
         memory, pairs = {**state.memory, "gradient": point.gradient}, state.memory["pairs"]
-        pairs.add(theta - state.theta, point.gradient - state.memory["gradient"])
+        _learn(pairs, state.theta, state.memory["gradient"], point)
         moved = State(theta, point.value, memory=memory, inverse=pairs.inverse)
         _estimate_gap(objective, moved)
         return moved
+
+
+def _learn(pairs: History, theta: Array, gradient: Array, point: Point) -> None:
+    """Add what the way to a point says of the curvature."""
+    step = plus_times(point.theta, -1.0, theta, pairs.dtype)
+    pairs.add(step, plus_times(point.gradient, -1.0, gradient, pairs.dtype))
 
 
 def _under(objective: Objective, pairs: History, more: float, loss: float) -> History:
@@ -113,8 +119,9 @@ def _under(objective: Objective, pairs: History, more: float, loss: float) -> Hi
     size = float(np.sqrt(float(objective.moments()[1].sum()) + objective.fit_intercept))
     noise = 10 * float(np.finfo(objective.dtype).eps) * loss * size
     moved = pairs.empty()
-    for s, y, *_ in pairs:
-        y = objective.penalised(y, s, more)
+    for pair in pairs:
+        s = astype(pair.s, moved.dtype)
+        y = astype(objective.penalised(pair.y, pair.s, more), moved.dtype)
         weights = objective.weights(s)
         if dot(s, y) - objective.reg * dot(weights, weights) > noise * norm(s):
             moved.add(s, y)

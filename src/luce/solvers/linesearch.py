@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from luce.arrays import dot
+from luce.arrays import dot, plus_times
 from luce.loss.inputs import Array
 from luce.objective import Objective
 
 _SUFFICIENT = 1e-4
 _TOO_SHORT = 0.9
 _MAX_TRIALS = 25
-_FEW_TRIALS = 4  # where what there is to gain is near rounding, and better arithmetic is at hand
-_NEAR = 100  # times the rounding of the values
+_FEW_TRIALS = 4  # where there is better arithmetic, and this one may hide what there is to gain
+_NEAR = 100  # times the rounding of the values is what there is to gain
+_LOST = 4  # times the rounding is all that the values differ by
 
 
 class Point(NamedTuple):
@@ -30,16 +31,19 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
 
     The step is accepted by Armijo's rule or, where the decrease is as small as the rounding of the values, by
     the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is doubled while the
-    slope says that the minimum is far ahead.
+    slope says that the minimum is far ahead. In less than double precision, None comes early.
     """
     slope = dot(start.gradient, direction)
     if not slope < 0:
         return None
     noise = 8 * float(np.finfo(objective.dtype).eps) * abs(start.value)
     low, high, best = 0.0, np.inf, None
-    hopeful = -slope > _NEAR * noise or objective.dtype == np.float64
-    for _ in range(_MAX_TRIALS if hopeful else _FEW_TRIALS):
-        theta = start.theta + step * direction
+    value = start.value
+    for trial in range(_MAX_TRIALS):
+        hidden = -slope <= _NEAR * noise or abs(value - start.value) <= _LOST * noise
+        if trial >= _FEW_TRIALS and hidden and objective.dtype != np.float64:
+            return None
+        theta = plus_times(start.theta, step, direction, np.float64)
         value, gradient = objective.value_and_gradient(theta)
         end = dot(gradient, direction)
         falls = value <= start.value + _SUFFICIENT * step * slope
