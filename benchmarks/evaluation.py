@@ -2,8 +2,9 @@
 
     python -m benchmarks.evaluation [--threads 2] [--repeats 15] [--json]
 
-Every contender and the bare products take turns within one process; the least time of each counts, so that
-what else the machine does weighs little. All give the same gradient, which is checked first.
+Every contender and the bare products take turns within one process, each on an idle machine; the least time
+of each counts, so that what else the machine does weighs little. All give the same gradient, which is checked
+first.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def measure(size: tuple[int, int, int], dtype: type, threads: int, repeats: int)
     best = dict.fromkeys(runs, np.inf)
     for _ in range(repeats):
         for name, run in runs.items():
+            time.sleep(0.15)  # the threads of the one before may spin for so long
             began = time.perf_counter()
             run()
             best[name] = min(best[name], time.perf_counter() - began)

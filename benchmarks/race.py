@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 
 from benchmarks.cases import CASES, load
 
@@ -28,7 +29,7 @@ LEVELS = (1e-2, 1e-3, 1e-4, 1e-6)
 def luce_fit(X, y, reg, budget):
     from luce import SoftmaxClassifier
 
-    clf = SoftmaxClassifier(C=1 / (reg * len(X)), tol=budget, max_iter=5000).fit(X, y)
+    clf = SoftmaxClassifier(C=1 / (reg * X.shape[0]), tol=budget, max_iter=5000).fit(X, y)
     return clf.coef_, clf.intercept_, clf.gap_
 
 
@@ -36,7 +37,7 @@ def sklearn_fit(solver):
     def fit(X, y, reg, budget):
         from sklearn.linear_model import LogisticRegression
 
-        clf = LogisticRegression(C=1 / (reg * len(X)), solver=solver, tol=1e-12, max_iter=int(budget))
+        clf = LogisticRegression(C=1 / (reg * X.shape[0]), solver=solver, tol=1e-12, max_iter=int(budget))
         clf.fit(X, y)
         return clf.coef_, clf.intercept_, None
 
@@ -101,14 +102,27 @@ PEERS = {
 }
 
 
+def _saved(folder: Path, X, y) -> None:
+    np.save(folder / "y.npy", y)
+    if sp.issparse(X):
+        sp.save_npz(folder / "X.npz", X)
+    else:
+        np.save(folder / "X.npy", X)
+
+
+def _loaded(folder: Path):
+    sparse = folder / "X.npz"
+    X = sp.load_npz(sparse) if sparse.exists() else np.load(folder / "X.npy")
+    return X, np.load(folder / "y.npy")
+
+
 def worker(data: str, peer: str, reg: float, budget: float, out: str) -> None:
     """One fit in its own process: warm up the imports, then time the fit alone."""
     warnings.simplefilter("ignore")
-    stored = np.load(data)
-    X, y = stored["X"], stored["y"]
+    X, y = _loaded(Path(data))
     fit = PEERS[peer][0]
     few = np.sort(np.concatenate([np.flatnonzero(y == k)[:3] for k in range(y.max() + 1)]))
-    fit(np.ascontiguousarray(X[few]), y[few], 1e-1, PEERS[peer][1][0])
+    fit(X[few], y[few], 1e-1, PEERS[peer][1][0])
     start = time.perf_counter()
     coef, intercept, gap = fit(X, y, reg, budget)
     seconds = time.perf_counter() - start
@@ -119,20 +133,20 @@ def objective(X, y, coef, intercept, reg) -> float:
     """The mean loss and the penalty in float64, by blocks of rows."""
     total = 0.0
     W, b = coef.astype(np.float64).T, intercept.astype(np.float64)
-    for start in range(0, len(X), 4096):
+    for start in range(0, X.shape[0], 4096):
         Z = X[start : start + 4096].astype(np.float64) @ W + b
         top = Z.max(axis=1)
         total += np.sum(np.log(np.exp(Z - top[:, None]).sum(axis=1)) + top)
         total -= np.sum(Z[np.arange(len(Z)), y[start : start + 4096]])
-    return total / len(X) + reg / 2 * np.sum(W * W)
+    return total / X.shape[0] + reg / 2 * np.sum(W * W)
 
 
 def race(X, y, reg: float, seconds: float, peers) -> dict[str, list[tuple[float, float]]]:
     """Return, for each peer, (seconds, objective) for growing budgets until one fit takes too long."""
     traces: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        data, out = str(Path(folder) / "data.npz"), str(Path(folder) / "out.npz")
-        np.savez(data, X=X, y=y)
+        out = str(Path(folder) / "out.npz")
+        _saved(Path(folder), X, y)
         for peer in peers:
             traces[peer] = []
             for budget in PEERS[peer][1]:
@@ -141,7 +155,7 @@ def race(X, y, reg: float, seconds: float, peers) -> dict[str, list[tuple[float,
                     "-m",
                     "benchmarks.race",
                     "--worker",
-                    data,
+                    folder,
                     peer,
                     str(reg),
                     str(budget),

@@ -16,20 +16,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from luce.blocks import on_worker
 from luce.blocks.samples import Samples
-from luce.blocks.sums import plus
 from luce.errors import ClusterError, InputError, MissingExtraError
-from luce.loss.inputs import Array, Matrix, as_matrix, as_weights, first_not_finite, not_finite
-from luce.numbering import at_least_two, numbers_of, weights_of
-from luce.objective import InMemory
+from luce.loss.inputs import Array
+from luce.numbering import at_least_two, weights_of
 
 _FAN = 8  # workers that take the arguments of a pass from one; results that one task adds up
 _TRIES = 5  # of a pass, when workers are lost during it
 _PATIENCE = "60s"  # to wait for a worker, where distributed.scheduler.no-workers-timeout says nothing
 _LOOK = 2  # seconds between two looks at whether there are workers
 
-Block = tuple[Matrix, Array, Array | None]  # X, y as given, weights
-Part = list[tuple[int, InMemory]]  # the blocks of a share, with the number of the first row of each
 T = TypeVar("T")
 
 
@@ -37,7 +34,7 @@ T = TypeVar("T")
 class Share:
     """Blocks that lie on one worker."""
 
-    part: Any  # a future of a Part
+    part: Any  # a future of an on_worker.Part
     spans: list[tuple[int, int]]  # the first row of each block and the one after its last
 
 
@@ -94,7 +91,7 @@ class DaskSamples(Samples):
         for home, members in by_home.items():
             spans = [(ends[i], ends[i + 1]) for i in members]
             args = [blocks[i][1] for i in members], [first for first, _ in spans], classes, per_class
-            shares.append(Share(_run(client, _numbered, *args, n_threads, **_at(home)), spans))
+            shares.append(Share(_run(client, on_worker.numbered, *args, n_threads, **_at(home)), spans))
         _gathered(client, [_run(client, len, share.part) for share in shares])
         client.run_on_scheduler(_released)
         weighted = weight is not None or class_weight is not None
@@ -111,7 +108,7 @@ class DaskSamples(Samples):
             raise _deserted(client) from None
         X = self._X.to_delayed().ravel() if hasattr(self._X, "chunks") else self._X.to_delayed()
         labels, weights = self._beside(y, "y", len(X)), self._beside(weight, "sample_weight", len(X))
-        make = delayed(_block, pure=False)
+        make = delayed(on_worker.block, pure=False)
         wanted = [
             make(x, label, w, self.n_features, self.dtype, k)
             for k, (x, label, w) in enumerate(zip(X, labels, weights, strict=True))
@@ -124,7 +121,8 @@ class DaskSamples(Samples):
             for k, future in zip(members, made, strict=True):
                 futures[k] = future
         described = [
-            _run(client, _describe, future, **_at(home)) for home, future in zip(homes, futures, strict=True)
+            _run(client, on_worker.describe, future, **_at(home))
+            for home, future in zip(homes, futures, strict=True)
         ]
         found = _gathered(client, described)
         return found, list(zip(homes, futures, strict=True))
@@ -179,7 +177,7 @@ class OnWorkers:
         self.n_samples = sum(stop - start for share in shares for start, stop in share.spans)
         self.total_weight, self.least_weight = float(self.n_samples), 1.0
         if weighted:
-            parts = [_run(client, _weights, share.part) for share in shares]
+            parts = [_run(client, on_worker.weights, share.part) for share in shares]
             known = self._patiently(lambda: _gathered(client, parts))
             self.total_weight = float(sum(total for total, _ in known))
             self.least_weight = float(min((least for _, least in known), default=np.inf))
@@ -201,7 +199,7 @@ class OnWorkers:
             ends = (first + np.cumsum([0, *(n for _, n in within)])).tolist()
             spans = [span for span in pairwise(ends) if span[0] < span[1]]
             if spans:
-                part = _run(self._client, _taken, share.part, within, first)
+                part = _run(self._client, on_worker.taken, share.part, within, first)
                 shares.append(Share(part, spans))
             first = ends[-1]
         return OnWorkers(self._client, shares, self.n_features, self.n_classes, self.dtype, self._weighted)
@@ -209,13 +207,15 @@ class OnWorkers:
     def _sum(self, call: tuple[str, Any, Any]) -> Any:
         client, shares = self._client, self._shares
         # The arguments are part of a task, not data sent ahead: then Dask can make lost copies again too.
-        copies = [_run(client, _same, call)]
+        copies = [_run(client, on_worker.same, call)]
         for i in range(len(shares) // _FAN):
-            copies.append(_run(client, _same, copies[i // _FAN]))
-        parts = [_run(client, _partial, share.part, copies[i // _FAN]) for i, share in enumerate(shares)]
+            copies.append(_run(client, on_worker.same, copies[i // _FAN]))
+        parts = [
+            _run(client, on_worker.one_pass, share.part, copies[i // _FAN]) for i, share in enumerate(shares)
+        ]
         while len(parts) > 1:
             groups = [parts[i : i + _FAN] for i in range(0, len(parts), _FAN)]
-            parts = [_run(client, _added, group) for group in groups]
+            parts = [_run(client, on_worker.added, group) for group in groups]
         return _gathered(client, parts)[0]
 
     def _patiently(self, task: Callable[[], T]) -> T:
@@ -310,92 +310,3 @@ def _released(dask_scheduler: Any) -> None:
     for task in dask_scheduler.tasks.values():
         if task.loose_restrictions:
             task.worker_restrictions = None
-
-
-# What follows runs on the workers.
-
-
-def _block(x: Any, y: Any, weight: Any, n_features: int, dtype: Any, k: int) -> Block:
-    """Return a block as the kernels read it, checked."""
-    names = [repr(str(name)) for name in x.columns] if hasattr(x, "columns") else None
-    X = as_matrix(x.to_numpy(dtype=dtype) if names is not None else x)
-    where = f"partition {k} of X"
-    if X.shape[1] != n_features:
-        raise InputError(f"{where} has {X.shape[1]} columns, but the first has {n_features}")
-    X = X.astype(dtype, copy=False)
-    bad = first_not_finite(X)
-    if bad is not None:
-        row, column, value = bad
-        raise not_finite(where, row, names[column] if names else column, value)
-    y = np.asarray(y)
-    if y.shape != (X.shape[0],):
-        raise InputError(f"{where} has {X.shape[0]} rows, but y has shape {y.shape} there")
-    missing = y.dtype.kind == "O" and any(label is None or label != label for label in y)
-    if missing or (y.dtype.kind == "f" and not np.isfinite(y).all()):
-        raise InputError(f"partition {k} of y has a label that is missing: fill it in or drop the row")
-    if weight is None:
-        return X, y, None
-    w = np.asarray(weight, dtype=np.float64)
-    return X, y, as_weights(w, len(y)) if w.any() else w
-
-
-def _describe(block: Block) -> tuple[int, list[tuple[Any, float]]]:
-    """Return the number of rows, and what those of each class weigh."""
-    _, y, weight = block
-    if weight is not None:
-        y, counted = y[weight > 0], weight[weight > 0]
-    classes, labels = np.unique(y, return_inverse=True)
-    totals = np.bincount(labels, None if weight is None else counted, minlength=len(classes))
-    return len(block[1]), list(zip(classes.tolist(), totals.tolist(), strict=True))
-
-
-def _numbered(
-    blocks: list[Block], firsts: list[int], classes: Array, per_class: Array | None, n_threads: int | None
-) -> Part:
-    """Return a share: blocks whose labels are numbers, with class weights in their weights."""
-    from distributed import get_worker
-
-    part = []
-    for (X, y, weight), first in zip(blocks, firsts, strict=True):
-        labels = numbers_of(y, classes)
-        if per_class is not None:
-            weight = per_class[labels] if weight is None else weight * per_class[labels]
-        threads = n_threads or get_worker().state.nthreads
-        part.append((first, InMemory(X, labels, len(classes), weight, threads)))
-    return part
-
-
-def _weights(part: Part) -> tuple[float, float]:
-    return sum(data.total_weight for _, data in part), min(data.least_weight for _, data in part)
-
-
-def _taken(part: Part, within: list[tuple[Any, int]], first: int) -> Part:
-    """Return some rows of each block; `first` is the number of the first of them among all that are taken."""
-    taken = []
-    for (_, data), (rows, n) in zip(part, within, strict=True):
-        if n:
-            taken.append((first, data.take(rows)))
-        first += n
-    return taken
-
-
-def _partial(part: Part, call: tuple[str, Any, Any]) -> Any:
-    """Return a pass over one share."""
-    name, args, options = call
-    total = None
-    for first, data in part:
-        extra = {"first": first} if name == "class_grams" else {}
-        result = data.sum(name, *args, **options, **extra)
-        total = result if total is None else plus(total, result)
-    return total
-
-
-def _same(call: T) -> T:
-    return call
-
-
-def _added(results: list[Any]) -> Any:
-    total = results[0]
-    for result in results[1:]:
-        total = plus(total, result)
-    return total

@@ -68,6 +68,8 @@ class Product:
         D, C = objective.data.n_features, objective.data.n_classes
         rows = max(1, _CHUNK // C)
         reg, least = self._floors(objective, A)
+        work = D * C * (C if A.ndim == 2 else 16) // 16
+        threads = thread_count(None, work) if isinstance(self.e, np.ndarray) else 1
 
         def apply(gradient: Array) -> Array:
             xp = namespace(gradient)
@@ -77,13 +79,17 @@ class Product:
             else:
                 G = (astype(gradient[:D].T, np.float64) @ self.Q).T  # faster so: Q is the large one
                 W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
-            pulled = xp.zeros_like(last)
-            for at in range(0, D, rows):
+
+            def solved(at: int) -> Array:
+                """Fill some rows of W; return what they pull the intercept by."""
                 part = slice(at, min(at + rows, D))
                 g = astype(G[part], np.float64)
                 w = solve(self.e[part], reg, g - self._centre[part, None] * last if len(last) else g)
                 W[part] = w
-                pulled += self._centre[part] @ w
+                pull: Array = self._centre[part] @ w
+                return pull
+
+            pulled = sum(in_threads(solved, range(0, D, rows), threads), start=xp.zeros_like(last))
             if self.Q is not None:
                 W[:D] = (W[:D].T @ self.Q.T).T
             if len(last):
