@@ -309,3 +309,26 @@ def test_sums_in_parts_are_sums(kind, monkeypatch):
         assert arrays.dot(A, B) == pytest.approx(float((a * b).sum()), rel=1e-13, abs=1e-13)
         assert arrays.add_times(A, 4.0, B) is A
         np.testing.assert_array_equal(np.asarray(A), a + 4 * b)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_an_estimate_is_the_same_however_the_pairs_came(fit_intercept, monkeypatch):
+    monkeypatch.setattr("luce.solvers.history._CHUNK", 200)
+    objective = problem(fit_intercept=fit_intercept)
+    theta = np.zeros(objective.shape)
+    gradient = objective.value_and_gradient(theta)[1]
+    rng = np.random.default_rng(0)
+    grown = History(5, np.float64)
+    for i in range(12):
+        step = rng.standard_normal(objective.shape) * 10.0 ** rng.uniform(-3, 0)
+        grown.add(step, objective.value_and_gradient(theta + step)[1] - gradient)
+        if i % 3 == 1:
+            continue  # two pairs are new to the next estimate
+        fresh = History(5, np.float64)
+        for pair in grown:
+            fresh.add(pair.s, pair.y)
+        assert len(fresh) == len(grown) == min(i + 1, 5)
+        bound, direction = grown.estimate(objective, gradient)
+        again, same = fresh.estimate(objective, gradient)
+        assert bound == pytest.approx(again, rel=1e-9)
+        np.testing.assert_allclose(direction, same, rtol=1e-6, atol=1e-9 * abs(same).max())

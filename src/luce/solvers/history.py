@@ -50,6 +50,7 @@ class History:
         self.dtype = np.dtype(dtype)
         self._start: Inverse = lambda gradient: gradient
         self._pairs: list[Pair] = []
+        self._inner = self._square = np.empty((0, 0))  # products of the pairs that an estimate has seen
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -60,6 +61,7 @@ class History:
     def clear(self) -> None:
         """Forget all pairs."""
         self._pairs = []
+        self._inner = self._square = np.empty((0, 0))
 
     def empty(self) -> History:
         """Return a history of the same kind, with the same start and no pairs."""
@@ -71,7 +73,10 @@ class History:
         """Keep a pair, in place of the oldest where there is no room, unless it is mostly rounding."""
         product = dot(s, y)
         if product > np.finfo(self.dtype).eps * norm(s) * norm(y):
-            self._pairs = [*self._pairs[-self._room + 1 :], Pair(s, y, product)]
+            if len(self._pairs) == self._room:
+                self._pairs = self._pairs[1:]
+                self._inner, self._square = self._inner[1:, 1:], self._square[1:, 1:]
+            self._pairs.append(Pair(s, y, product))
 
     def restart(self, start: Inverse) -> None:
         """Take another H0."""
@@ -120,41 +125,11 @@ class History:
             simple += 0.5 * float(excess @ (hold * excess))
         if not self._pairs or reg == 0:
             return simple, None
-        xp = namespace(gradient)
-        D, C = objective.data.n_features, objective.data.n_classes
-        n = len(self._pairs)
-        inner: Any = 0.0
-        square: Any = 0.0
-        slope: Any = 0.0
-        last_s = xp.stack([astype(pair.s[-1], np.float64) for pair in self._pairs])
-        last_y = xp.stack([astype(pair.y[-1], np.float64) for pair in self._pairs])
-        mean = objective.moments()[0]
-        rows = min(D, max(1, _CHUNK // (n * C)))
-        steps, pulls = (
-            xp.empty((n, rows, C), dtype=gradient.dtype, device=gradient.device) for _ in range(2)
-        )
-        for at in range(0, D, rows):
-            part = slice(at, min(at + rows, D))
-            s, h = steps[:, : part.stop - at], pulls[:, : part.stop - at]
-            for k, pair in enumerate(self._pairs):
-                s[k] = pair.s[part]
-                h[k] = pair.y[part]
-                h[k] -= reg * s[k]
-            inner = inner + _flat(s) @ _flat(h).T
-            if objective.fit_intercept:
-                for k in range(n):
-                    h[k] -= mean[part, None] * last_y[k]
-            r = _flat(h)
-            square = square + r @ r.T / reg
-            slope = slope + r @ left[part].reshape(-1) / reg
+        slope, last = self._project(objective, left)
+        slope, matrix = slope / reg, self._inner + self._square / reg
         if objective.fit_intercept:
-            inner = inner + last_s @ last_y.T
-        slope = on_host(slope)
-        matrix = on_host((inner + inner.T) / 2 + square)
-        if objective.fit_intercept:
-            moved = on_host(last_y)
-            slope = slope + moved @ (hold * excess)
-            matrix = matrix + (moved * hold) @ moved.T
+            slope = slope + last @ (hold * excess)
+            matrix = matrix + (last * hold) @ last.T
         values, vectors = np.linalg.eigh(matrix)
         used = values > 1e-10 * values[-1]
         vectors = vectors[:, used]
@@ -162,10 +137,67 @@ class History:
         bound = simple + float(mu @ slope) + 0.5 * float(mu @ matrix @ mu)
         if not 0 < bound < simple:
             return simple, None
-        step = xp.zeros_like(self._pairs[0].s)
+        step = namespace(gradient).zeros_like(self._pairs[0].s)
         for share, pair in zip(mu, self._pairs, strict=True):
             add_times(step, float(share), pair.s)
         return bound, step
+
+    def _project(self, objective: Objective, left: Array) -> tuple[Array, Array]:
+        """Return r_j . left for each pair, and the last row of its H0 s_j, that of the intercept.
+
+        Here r_j is H0 s_j once the intercept is settled. The products of all pairs, s_i . H0 s_j and
+        r_i . r_j, are brought up to date: only those of new pairs cost anything.
+        """
+        xp, reg = namespace(left), objective.reg
+        D, C = left.shape
+        n, known = len(self._pairs), len(self._inner)
+        k = n - known
+        mean = objective.moments()[0]
+        last_s, last_y = (
+            xp.stack([astype(array[D:], np.float64) for array in arrays])
+            for arrays in ([pair.s for pair in self._pairs], [pair.y for pair in self._pairs])
+        )  # (n, 1, C), or (n, 0, C) without an intercept
+        rows = min(D, max(1, _CHUNK // (2 * n * C)))
+        taken, wanted = (
+            xp.empty((size, rows, C), dtype=left.dtype, device=left.device) for size in (2 * n, 3 * k + 1)
+        )
+        total: Any = 0.0
+        pulled: Any = 0.0
+        for at in range(0, D, rows):
+            part = slice(at, min(at + rows, D))
+            own, others = taken[:, : part.stop - at], wanted[:, : part.stop - at]
+            for j, pair in enumerate(self._pairs):
+                own[j] = pair.s[part]
+                own[n + j] = pair.y[part]
+            others[:k] = own[known:n]
+            others[k : 2 * k] = own[n + known :] - reg * own[known:n]
+            others[2 * k : 3 * k] = others[k : 2 * k]
+            if objective.fit_intercept:
+                others[2 * k : 3 * k] -= mean[part, None] * last_y[known:]
+            others[3 * k] = left[part]
+            total = total + _flat(own) @ _flat(others).T
+            pulled = pulled + xp.tensordot(others[2 * k :], mean[part], axes=([1], [0]))
+        of_s, of_y = on_host(total)[:n], on_host(total)[n:]
+        of_h = of_y - reg * of_s  # H0 s_j against each of the wanted
+        last_s, last_y, pulled = (
+            on_host(array).reshape(len(array), -1) for array in (last_s, last_y, pulled)
+        )
+        crossed = (of_s[:, k : 2 * k] + of_h[:, :k]) / 2
+        if objective.fit_intercept:
+            crossed += (last_s @ last_y[known:].T + last_y @ last_s[known:].T) / 2
+            of_h = of_h - np.hstack([np.zeros((n, 2 * k)), last_y @ pulled.T])
+        self._inner = _extended(self._inner, crossed)
+        self._square = _extended(self._square, of_h[:, 2 * k : 3 * k])
+        return of_h[:, 3 * k], last_y
+
+
+def _extended(square: Array, columns: Array) -> Array:
+    """Return a symmetric matrix with more columns (n, k), the last ones of the larger matrix."""
+    known = len(square)
+    out: Array = np.empty((len(columns), len(columns)))
+    out[:known, :known] = square
+    out[:, known:], out[known:, :] = columns, columns.T
+    return out
 
 
 def _flat(stack: Array) -> Array:
