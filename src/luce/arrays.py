@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, to_device
+from scipy.linalg import get_blas_funcs
 
 from luce.loss.inputs import Array
 
@@ -25,9 +26,9 @@ def namespace(array: Array) -> Any:
     return array_namespace(array)
 
 
-def parts(array: Array) -> Iterator[slice]:
-    """Yield the rows of an array (n, m), some at a time."""
-    most = _PART if isinstance(array, np.ndarray) else _PART_AWAY
+def parts(array: Array, together: int = 1) -> Iterator[slice]:
+    """Yield the rows of an array (n, m), some at a time: the fewer, the more such arrays are read together."""
+    most = (_PART if isinstance(array, np.ndarray) else _PART_AWAY) // together
     rows = max(1, most // max(1, array.shape[1]))
     for first in range(0, array.shape[0], rows):
         yield slice(first, first + rows)
@@ -35,9 +36,17 @@ def parts(array: Array) -> Iterator[slice]:
 
 def add_times(out: Array, factor: float, array: Array) -> Array:
     """Add a multiple of an array (n, m), of any dtype, to another in place, and return that."""
+    if isinstance(out, np.ndarray) and out.dtype == array.dtype and _flat(out) and _flat(array):
+        (axpy,) = get_blas_funcs(("axpy",), (out,))
+        axpy(array.reshape(-1), out.reshape(-1), a=factor)
+        return out
     for part in parts(out):
         out[part] += factor * array[part]
     return out
+
+
+def _flat(array: Array) -> bool:
+    return bool(array.flags.c_contiguous)
 
 
 def plus_times(a: Array, factor: float, b: Array, dtype: Any) -> Array:

@@ -62,8 +62,9 @@ struct SparsePart {
   // the end of b and c, and of W and V if there are fewer classes than lanes.
   const void *W, *b, *V, *c;
   int64_t begin, end;
-  void* residuals;   // (end - begin, C) of the compute type, or null if there is no gradient
-  double* gradient;  // (D + 1, C), the last row db; added to
+  void* residuals;   // (end - begin, C) of the compute type and a vector's room, or null if there is no gradient
+  double* gradient;  // D + 1 rows of C, `gradient_step` apart, the last one db; added to
+  int64_t gradient_step;
   RowSums sums;
   void* scratch;  // `sparse_scratch` bytes, aligned to 64
 };

@@ -271,16 +271,17 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
             "b and c are (C,), with room for a vector behind");
   require(has_gradient(task.op) == gradient.has_value(), "this operation has or has not a gradient");
   if (gradient)
-    require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) == n_classes,
-            "gradient is (D + 1, C)");
+    require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) >= n_classes,
+            "gradient is (D + 1, C), or wider");
   if (out) task.out = out_of(*out, wide, X.rows, n_classes);
   std::vector<RowSums> sums(static_cast<size_t>(n_threads));
   Interrupt interrupt;
+  const int64_t step = gradient ? int64_t(gradient->shape(1)) : 0;
   const auto part_of = [&](int t, int64_t begin, int64_t end, void* residuals, double* into, void* scratch) {
     return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr,
-                      begin, end, residuals, into, sums[size_t(t)], scratch};
+                      begin, end, residuals, into, step, sums[size_t(t)], scratch};
   };
-  const int64_t size = (n_features + 1) * n_classes, heads = n_classes * (V ? 2 : 1);
+  const int64_t size = (n_features + 1) * step, heads = n_classes * (V ? 2 : 1);
   const int64_t scratch_bytes = (kernels.sparse_scratch(n_classes, heads) + 63) / 64 * 64;
   const bool own_gradients = size * 8 * n_threads <= kSpareBytes;
   {
@@ -301,7 +302,13 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
           if ((t == 0 ? Interrupt::look : Interrupt::seen)(&interrupt)) return;
         }
       });
-      for (size_t k = 0; k < others.size(); ++k) gradient->data()[int64_t(k) % size] += others[k];
+      if (gradient)
+        in_threads(n_threads, [&](int t) {
+          const int64_t from = boundary(size, t, n_threads), to = boundary(size, t + 1, n_threads);
+          double* sum = gradient->data();
+          for (int64_t other = 0; other < int64_t(others.size()); other += size)
+            for (int64_t k = from; k < to; ++k) sum[k] += others[size_t(other + k)];
+        });
     } else {
       // One gradient for all: the threads share the rows of a block, then the columns of the gradient.
       const std::vector<int64_t> bounds =

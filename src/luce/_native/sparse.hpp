@@ -85,17 +85,20 @@ template <class T, class S, class I> void sparse_rows_of(luce::SparsePart& part)
   }
 }
 
-// gradient[column] += value * residual[row] for the entries in columns lo..hi; column D is the intercept.
+// gradient[column] += value * residual[row] for the entries in columns lo..hi; column D is the intercept. In
+// whole vectors where rows of the gradient are: what is then read beyond a residual goes beyond the classes.
 template <class T, class S, class I>
 void sparse_gradient_of(const luce::SparsePart& part, int64_t lo, int64_t hi) {
   constexpr int L = kLanes<double>;
-  const int64_t C = part.task->n_classes, D = part.X.columns;
+  const int64_t C = part.task->n_classes, D = part.X.columns, step = part.gradient_step;
   luce::RowSums ignored;
-  const auto add = [C, &part](int64_t column, double value, const T* r) {
-    double* g = part.gradient + column * C;
-    int64_t c = 0;
-    for (; c + L <= C; c += L) store<double>(g + c, load<double>(g + c) + value * load_as<double>(r + c));
-    for (; c < C; ++c) g[c] += value * double(r[c]);
+  const auto add = [&](int64_t column, double value, const T* r) {
+    double* g = part.gradient + column * step;
+    if (step % L == 0)
+      for (int64_t c = 0; c < C; c += L)
+        store<double>(g + c, load<double>(g + c) + value * load_as<double>(r + c));
+    else
+      for (int64_t c = 0; c < C; ++c) g[c] += value * double(r[c]);
   };
   for (int64_t i = part.begin; i < part.end; ++i) {
     const T* r = static_cast<const T*>(part.residuals) + (i - part.begin) * C;

@@ -21,6 +21,7 @@ _MANY_SCORES = 128  # columns of scores from which BLAS is faster
 _BLAS_TILE_BYTES = 8 << 20
 _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
+_WHOLE = 8  # doubles in the widest vector: rows of a gradient are padded to a multiple of it
 
 Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
 
@@ -115,11 +116,12 @@ def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float
     arguments += [None] * (4 - len(arguments))
     index = np.promote_types(X.indices.dtype, X.indptr.dtype)
     arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
-    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
+    width = n_classes if n_classes < _WHOLE else -(-n_classes // _WHOLE) * _WHOLE
+    gradient = np.zeros((n_features + 1, width)) if task.has_gradient else None
     total = core.sparse(
         task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
     )
-    return total, gradient
+    return total, None if gradient is None else gradient[:, :n_classes]
 
 
 def _with_room(W: Array) -> Array:

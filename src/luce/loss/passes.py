@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,8 +29,14 @@ def _tiles(X: Matrix, W: Array) -> Iterator[tuple[slice, Matrix]]:
     rows = int(np.clip(_TILE_BYTES // (width * W.itemsize), 16, 8192))
     for start in range(0, n_samples, rows):
         part = slice(start, min(start + rows, n_samples))
-        tile = X[part]
-        yield part, tile if tile.dtype == W.dtype else tile.astype(W.dtype)
+        yield part, _cast(X[part], W.dtype)
+
+
+def _cast(X: Matrix, dtype: np.dtype[Any]) -> Matrix:
+    """Return X in a dtype; CSR's own astype would sort its entries each time."""
+    if X.dtype == dtype or not sp.issparse(X):
+        return X.astype(dtype, copy=False)
+    return sp.csr_array((X.data.astype(dtype), X.indices, X.indptr), shape=X.shape)
 
 
 def _scores(tile: Matrix, W: Array, b: Array | None) -> Array:
@@ -178,9 +184,14 @@ def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tup
     else:
         T = y if weight is None else y * weight[:, None]
     sums = np.zeros((X.shape[1], n_classes))
-    for part, tile in _tiles(X, np.empty((X.shape[1], n_classes))):
-        product = T[part].T @ tile  # so X is read row by row
-        sums += (product.toarray() if sp.issparse(product) else product).T
+    if sp.issparse(X) and y.ndim == 1:  # no product: each entry of X goes to one place
+        for part, tile in _tiles(X, np.empty((0, 1))):
+            stored = np.diff(tile.indptr)
+            to = tile.indices.astype(np.int64) * n_classes + np.repeat(y[part], stored)
+            np.add.at(sums.reshape(-1), to, tile.data * np.repeat(ones[part], stored))
+    else:
+        for part, tile in _tiles(X, sums):
+            sums += (T[part].T @ tile).T  # so X is read row by row
     return sums, np.asarray(T.sum(axis=0)).ravel()
 
 
@@ -248,8 +259,16 @@ def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tu
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for part, tile in _tiles(X, np.empty((X.shape[1], 1))):
         w = np.ones(tile.shape[0]) if weight is None else weight[part]
-        first += w @ tile
-        second += w @ (tile.multiply(tile) if sp.issparse(tile) else np.square(tile))
+        if sp.issparse(tile):
+            if not tile.has_canonical_format:
+                tile = tile.copy()
+                tile.sum_duplicates()
+            weighted = tile.data * np.repeat(w, np.diff(tile.indptr))
+            np.add.at(first, tile.indices, weighted)
+            np.add.at(second, tile.indices, weighted * tile.data)
+        else:
+            first += w @ tile
+            second += w @ np.square(tile)
     return first, second
 
 

@@ -14,7 +14,7 @@ from luce.objective import Objective
 from luce.solvers.certificate import MANY_CLASSES, Inverse
 
 _MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken as independent
-_CHUNK = 1 << 18  # numbers at a time, which stay in the cache
+_CHUNK = 1 << 17  # numbers at a time, which stay in the cache
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
 _ROWS_PER_FEATURE = 6  # drawn for each class's block
 _SHARE = 1e-3  # of each block comes from all samples alike: what the few drawn ones miss must not look free

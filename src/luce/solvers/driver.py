@@ -21,6 +21,7 @@ _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
+_UNSEEN = 8  # iterations between two estimates of the gap, at most
 
 
 @dataclass
@@ -37,6 +38,8 @@ class State:
         An approximate Newton direction at theta, which makes the certificate tight.
     inverse : callable or None
         An approximate inverse Hessian at theta, with which the certificate improves the direction.
+    estimate : callable or None
+        What finds `gap` and `direction`, where that is not free; see :meth:`look`.
     stalled : bool
         No further progress is possible in this arithmetic.
     ended : bool
@@ -53,6 +56,13 @@ class State:
     stalled: bool = False
     ended: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
+    estimate: Callable[[], tuple[float, Array | None]] | None = None
+
+    def look(self) -> None:
+        """Find the gap and the direction, unless they are known."""
+        if self.estimate is not None:
+            self.gap, self.direction = self.estimate()
+            self.estimate = None
 
 
 class Solver(Protocol):
@@ -225,7 +235,12 @@ def _minimize(
         return any(callback(progress) for callback in callbacks)
 
     def certified(state: State, rounded: Array) -> Certificate:
+        state.look()
         return _certify(objective, state, rounded, tol, 4 + int(_PRODUCTS * (objective.n_passes - begun)))
+
+    def level() -> float:
+        """Return the gap, as estimated, at which a certificate is tried."""
+        return 0.7 / caution * tol * state.value
 
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = rounding(state.theta)
@@ -251,17 +266,18 @@ def _minimize(
         objective.count_passes(history[-1].passes)
     else:
         state = solver.init(objective, theta)
+    state.look()
     fresh = iteration  # when this arithmetic began
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
         exhausted = state.stalled or state.gap <= rounding_error
         if iteration - fresh >= _IDLE and state.gap < np.inf:
             exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
-        level = 0.7 / caution * tol * state.value
         rested = objective.n_passes - begun >= rest or state.gap <= 0.1 * hoped
-        ready = state.gap <= level and rested
-        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
+        ready = state.gap <= level() and rested
+        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level())):
             attempt = objective.n_passes - begun
+            state.look()
             tried = exhausted and objective.dtype != np.float64 and state.gap >= hoped
             certificate = last if tried else certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
@@ -288,8 +304,13 @@ def _minimize(
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:
             return finish(state, iteration, "finished" if state.ended else "max_iter")
+        fallen = state.value
         state = solver.step(objective, state)
+        fallen -= state.value
         iteration += 1
+        # an iteration that lowers the objective by more than the gap that is wanted is none to end at
+        if fallen <= max(level(), np.finfo(objective.dtype).eps * state.value) or iteration % _UNSEEN == 0:
+            state.look()
         stop = report(iteration, state.value, state.gap)
         for keeper in keepers:
             keeper.keep(state, history)

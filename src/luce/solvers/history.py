@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from luce.arrays import add_times, astype, dot, namespace, norm, on_host
+from luce.arrays import add_times, astype, dot, namespace, norm, on_host, parts
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse, settled
 
 _RECENT = 5  # pairs that say how far the curvature is from where the start was made
-_CHUNK = 1 << 20  # numbers that an estimate takes at a time
 
 
 @dataclass
@@ -50,7 +49,8 @@ class History:
         self.dtype = np.dtype(dtype)
         self._start: Inverse = lambda gradient: gradient
         self._pairs: list[Pair] = []
-        self._inner = self._square = np.empty((0, 0))  # products of the pairs that an estimate has seen
+        self._inner = self._square = np.empty((0, 0))  # products of the pairs that an estimate has seen,
+        self._pulled = np.empty((0, 0))  # and of their steps with the mean
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -61,7 +61,7 @@ class History:
     def clear(self) -> None:
         """Forget all pairs."""
         self._pairs = []
-        self._inner = self._square = np.empty((0, 0))
+        self._inner = self._square = self._pulled = np.empty((0, 0))
 
     def empty(self) -> History:
         """Return a history of the same kind, with the same start and no pairs."""
@@ -76,6 +76,7 @@ class History:
             if len(self._pairs) == self._room:
                 self._pairs = self._pairs[1:]
                 self._inner, self._square = self._inner[1:, 1:], self._square[1:, 1:]
+                self._pulled = self._pulled[1:]
             self._pairs.append(Pair(s, y, product))
 
     def restart(self, start: Inverse) -> None:
@@ -145,8 +146,9 @@ class History:
     def _project(self, objective: Objective, left: Array) -> tuple[Array, Array]:
         """Return r_j . left for each pair, and the last row of its H0 s_j, that of the intercept.
 
-        Here r_j is H0 s_j once the intercept is settled. The products of all pairs, s_i . H0 s_j and
-        r_i . r_j, are brought up to date: only those of new pairs cost anything.
+        Here r_j is H0 s_j once the intercept is settled, so with m the mean of the features
+        ``s_i . H0 s_j = s_i . r_j + (m . s_i + last of s_i) last of y_j``. The products of all pairs,
+        s_i . H0 s_j and r_i . r_j, are brought up to date: only those of new pairs cost anything.
         """
         xp, reg = namespace(left), objective.reg
         D, C = left.shape
@@ -157,38 +159,34 @@ class History:
             xp.stack([astype(array[D:], np.float64) for array in arrays])
             for arrays in ([pair.s for pair in self._pairs], [pair.y for pair in self._pairs])
         )  # (n, 1, C), or (n, 0, C) without an intercept
-        rows = min(D, max(1, _CHUNK // (2 * n * C)))
-        taken, wanted = (
-            xp.empty((size, rows, C), dtype=left.dtype, device=left.device) for size in (2 * n, 3 * k + 1)
-        )
         total: Any = 0.0
         pulled: Any = 0.0
-        for at in range(0, D, rows):
-            part = slice(at, min(at + rows, D))
-            own, others = taken[:, : part.stop - at], wanted[:, : part.stop - at]
+        for part in parts(left, 2 * n):
+            own, others = (
+                xp.empty((size, *left[part].shape), dtype=left.dtype, device=left.device)
+                for size in (2 * n, k + 1)
+            )
             for j, pair in enumerate(self._pairs):
-                own[j] = pair.s[part]
-                own[n + j] = pair.y[part]
-            others[:k] = own[known:n]
-            others[k : 2 * k] = own[n + known :] - reg * own[known:n]
-            others[2 * k : 3 * k] = others[k : 2 * k]
+                own[j] = pair.s[:D][part]
+                own[n + j] = pair.y[:D][part]
+            others[:k] = own[n + known :] - reg * own[known:n]
             if objective.fit_intercept:
-                others[2 * k : 3 * k] -= mean[part, None] * last_y[known:]
-            others[3 * k] = left[part]
+                others[:k] -= mean[part, None] * last_y[known:]
+            others[k] = left[part]
             total = total + _flat(own) @ _flat(others).T
-            pulled = pulled + xp.tensordot(others[2 * k :], mean[part], axes=([1], [0]))
+            pulled = pulled + mean[part] @ xp.concat([others, own[known:n]])
         of_s, of_y = on_host(total)[:n], on_host(total)[n:]
-        of_h = of_y - reg * of_s  # H0 s_j against each of the wanted
-        last_s, last_y, pulled = (
-            on_host(array).reshape(len(array), -1) for array in (last_s, last_y, pulled)
-        )
-        crossed = (of_s[:, k : 2 * k] + of_h[:, :k]) / 2
+        of_r = of_y - reg * of_s
+        crossed = of_s[:, :k]
+        last_s, last_y = (on_host(array).reshape(n, -1) for array in (last_s, last_y))
         if objective.fit_intercept:
-            crossed += (last_s @ last_y[known:].T + last_y @ last_s[known:].T) / 2
-            of_h = of_h - np.hstack([np.zeros((n, 2 * k)), last_y @ pulled.T])
+            pulled = on_host(pulled)
+            self._pulled = np.vstack([self._pulled.reshape(known, C), pulled[k + 1 :]])
+            crossed = crossed + (self._pulled + last_s) @ last_y[known:].T
+            of_r = of_r - last_y @ pulled[: k + 1].T
         self._inner = _extended(self._inner, crossed)
-        self._square = _extended(self._square, of_h[:, 2 * k : 3 * k])
-        return of_h[:, 3 * k], last_y
+        self._square = _extended(self._square, of_r[:, :k])
+        return of_r[:, k], last_y
 
 
 def _extended(square: Array, columns: Array) -> Array:

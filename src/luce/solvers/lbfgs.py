@@ -37,12 +37,12 @@ class LBFGS:
                 theta, axis=1, keepdims=True
             )  # shared, it only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
-        memory: dict[str, Any] = {"gradient": point.gradient, "reg": objective.reg, "count": 0}
+        memory: dict[str, Any] = {"reg": objective.reg, "count": 0}
         room = int(
             np.clip(100_000_000 // np.prod(objective.shape), 3, self.history)
         )  # fewer if each is large
         memory["pairs"] = History(room, objective.dtype)
-        state = State(theta, point.value, memory=memory, inverse=memory["pairs"].inverse)
+        state = _state(objective, point, memory)
         _refresh(objective, state)
         return state
 
@@ -56,19 +56,16 @@ class LBFGS:
         weights = objective.weights(state.theta)
         gradient = objective.penalised(state.memory["gradient"], state.theta, more)
         pairs = _under(objective, state.memory["pairs"], more, state.value)
-        memory = {**state.memory, "gradient": gradient, "reg": objective.reg, "pairs": pairs}
+        memory = {**state.memory, "reg": objective.reg, "pairs": pairs}
         point = Point(state.theta, state.value + 0.5 * more * dot(weights, weights), gradient)
         if theta is not None:
             point = Point(theta, *objective.value_and_gradient(theta))
             _learn(pairs, state.theta, gradient, point)
-            memory["gradient"] = point.gradient
-        state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
+        state = _state(objective, point, memory)
         if memory["blocks"]:
             memory["due"] = min(memory["due"], memory["count"] + max(10.0, Blocks.cost(objective)))
         else:
             _refresh(objective, state)
-        if theta is not None:
-            _estimate_gap(objective, state)
         return state
 
     def step(self, objective: Objective, state: State) -> State:
@@ -85,12 +82,10 @@ class LBFGS:
             return state
         _learn(pairs, start.theta, start.gradient, point)
         count = memory["count"] = memory["count"] + 1
-        memory["gradient"] = point.gradient
         del start, direction
-        state = State(point.theta, point.value, memory=memory, inverse=pairs.inverse)
+        state = _state(objective, point, memory)
         if count >= memory["due"]:
             _refresh(objective, state)
-        _estimate_gap(objective, state)
         return state
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
@@ -98,11 +93,8 @@ class LBFGS:
         point = Point(theta, *objective.value_and_gradient(theta))
         if not point.value < state.value:
             return state
-        memory, pairs = {**state.memory, "gradient": point.gradient}, state.memory["pairs"]
-        _learn(pairs, state.theta, state.memory["gradient"], point)
-        moved = State(theta, point.value, memory=memory, inverse=pairs.inverse)
-        _estimate_gap(objective, moved)
-        return moved
+        _learn(state.memory["pairs"], state.theta, state.memory["gradient"], point)
+        return _state(objective, point, {**state.memory})
 
 
 def _learn(pairs: History, theta: Array, gradient: Array, point: Point) -> None:
@@ -146,6 +138,13 @@ def _refresh(objective: Objective, state: State) -> None:
     memory["due"] = min(max(2 * count, 3), worth) if count < worth else count + max(worth, 0.25 * count)
 
 
-def _estimate_gap(objective: Objective, state: State) -> None:
-    """Set the direction, among those spanned by the pairs, whose certificate is best, and what it proves."""
-    state.gap, state.direction = state.memory["pairs"].estimate(objective, state.memory["gradient"])
+def _state(objective: Objective, point: Point, memory: dict[str, Any]) -> State:
+    """Return a state that can find the direction, among those spanned by the pairs, whose bound is least."""
+    memory["gradient"], pairs = point.gradient, memory["pairs"]
+    return State(
+        point.theta,
+        point.value,
+        inverse=pairs.inverse,
+        memory=memory,
+        estimate=lambda: pairs.estimate(objective, point.gradient),
+    )
