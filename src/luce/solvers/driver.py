@@ -21,7 +21,9 @@ _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
-_UNSEEN = 8  # iterations between two estimates of the gap, at most
+_UNSEEN = (
+    4  # iterations after which the gap is estimated again, if the objective has not fallen by a quarter of it
+)
 
 
 @dataclass
@@ -238,10 +240,6 @@ def _minimize(
         state.look()
         return _certify(objective, state, rounded, tol, 4 + int(_PRODUCTS * (objective.n_passes - begun)))
 
-    def level() -> float:
-        """Return the gap, as estimated, at which a certificate is tried."""
-        return 0.7 / caution * tol * state.value
-
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
         rounded = rounding(state.theta)
         if certificate is None:
@@ -267,15 +265,17 @@ def _minimize(
     else:
         state = solver.init(objective, theta)
     state.look()
+    look_at, look_below = iteration + _UNSEEN, state.value - 0.25 * state.gap
     fresh = iteration  # when this arithmetic began
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
         exhausted = state.stalled or state.gap <= rounding_error
         if iteration - fresh >= _IDLE and state.gap < np.inf:
             exhausted |= history[-_IDLE].loss - state.value <= 4 * rounding_error
+        level = 0.7 / caution * tol * state.value
         rested = objective.n_passes - begun >= rest or state.gap <= 0.1 * hoped
-        ready = state.gap <= level() and rested
-        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level())):
+        ready = state.gap <= level and rested
+        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
             attempt = objective.n_passes - begun
             state.look()
             tried = exhausted and objective.dtype != np.float64 and state.gap >= hoped
@@ -304,13 +304,11 @@ def _minimize(
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:
             return finish(state, iteration, "finished" if state.ended else "max_iter")
-        fallen = state.value
         state = solver.step(objective, state)
-        fallen -= state.value
         iteration += 1
-        # an iteration that lowers the objective by more than the gap that is wanted is none to end at
-        if fallen <= max(level(), np.finfo(objective.dtype).eps * state.value) or iteration % _UNSEEN == 0:
+        if iteration >= look_at or state.value <= look_below:
             state.look()
+            look_at, look_below = iteration + _UNSEEN, state.value - 0.25 * state.gap
         stop = report(iteration, state.value, state.gap)
         for keeper in keepers:
             keeper.keep(state, history)

@@ -16,6 +16,8 @@ from luce.solvers.history import History
 from luce.solvers.linesearch import Point, search
 
 _ROOM = 100_000_000  # numbers in all steps that are kept
+_FEW = 8  # pairs are kept where they cost more than passes
+_LIGHT = 2  # samples per feature from which they do not, be X as sparse as it may
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,8 @@ class LBFGS:
             )  # shared, it only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
         memory: dict[str, Any] = {"reg": objective.reg, "count": 0}
-        room = int(
-            np.clip(100_000_000 // np.prod(objective.shape), 3, self.history)
-        )  # fewer if each is large
+        most = self.history if _light(objective) else min(_FEW, self.history)
+        room = max(3, min(most, _ROOM // int(np.prod(objective.shape))))  # fewer if each is large
         memory["pairs"] = History(room, objective.dtype)
         state = _state(objective, point, memory)
         _refresh(objective, state)
@@ -138,13 +139,21 @@ def _refresh(objective: Objective, state: State) -> None:
     memory["due"] = min(max(2 * count, 3), worth) if count < worth else count + max(worth, 0.25 * count)
 
 
+def _light(objective: Objective) -> bool:
+    """Whether what is done with the pairs costs little against a pass over the data."""
+    return objective.data.n_samples >= _LIGHT * objective.data.n_features
+
+
 def _state(objective: Objective, point: Point, memory: dict[str, Any]) -> State:
     """Return a state that can find the direction, among those spanned by the pairs, whose bound is least."""
     memory["gradient"], pairs = point.gradient, memory["pairs"]
-    return State(
+    state = State(
         point.theta,
         point.value,
         inverse=pairs.inverse,
         memory=memory,
         estimate=lambda: pairs.estimate(objective, point.gradient),
     )
+    if _light(objective):
+        state.look()
+    return state
