@@ -316,7 +316,7 @@ def test_sums_in_parts_are_sums(kind, monkeypatch):
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_an_estimate_is_the_same_however_the_pairs_came(fit_intercept, monkeypatch):
-    monkeypatch.setattr("luce.solvers.history._CHUNK", 200)
+    monkeypatch.setattr("luce.arrays._PART", 200)
     objective = problem(fit_intercept=fit_intercept)
     theta = np.zeros(objective.shape)
     gradient = objective.value_and_gradient(theta)[1]

@@ -27,11 +27,11 @@ def namespace(array: Array) -> Any:
 
 
 def parts(array: Array, together: int = 1) -> Iterator[slice]:
-    """Yield the rows of an array (n, m), some at a time: the fewer, the more such arrays are read together."""
+    """Yield the rows of an array (n, m), some at a time: fewer, the more such arrays are read together."""
     most = (_PART if isinstance(array, np.ndarray) else _PART_AWAY) // together
     rows = max(1, most // max(1, array.shape[1]))
     for first in range(0, array.shape[0], rows):
-        yield slice(first, first + rows)
+        yield slice(first, min(first + rows, array.shape[0]))
 
 
 def add_times(out: Array, factor: float, array: Array) -> Array:

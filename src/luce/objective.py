@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luce.arrays import add_times, astype, beside, dot, namespace
+from luce.arrays import add_times, astype, beside, dot, namespace, parts
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -158,12 +158,14 @@ class Objective:
     def _join(self, W: Array, b: Array, theta: Array) -> Array:
         """Return the mean that these sums make, with the penalty's part, in the dtype of theta."""
         total = self.data.total_weight
-        out = self.reg * total * theta
-        weights = self.weights(out)
-        weights += W
+        out: Array = namespace(theta).empty_like(theta)
+        for part in parts(W):
+            out[part] = theta[part]
+            mean = out[part]
+            mean *= self.reg
+            mean += W[part] / total
         if self.fit_intercept:
-            out[-1] = b
-        out /= total
+            out[-1] = b / total
         return out
 
     def _sum(self, name: str, *args: Any, cost: float = 1.0, **options: Any) -> Any:

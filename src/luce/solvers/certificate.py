@@ -218,11 +218,14 @@ def _improve(
 
 
 def settled(objective: Objective, residual: Array) -> Array:
-    """Return about what is left of residuals (..., D', C) in the weights once the intercept is settled."""
-    left: Array = residual[..., : objective.data.n_features, :]
+    """Return about what is left of a residual (D', C) in the weights once the intercept is settled."""
+    left: Array = residual[: objective.data.n_features]
     if objective.fit_intercept:
-        mean = namespace(residual).astype(objective.moments()[0], residual.dtype)
-        left = left - mean[:, None] * residual[..., -1:, :]
+        xp, weights = namespace(residual), left
+        mean = xp.astype(objective.moments()[0], residual.dtype)
+        left = xp.empty_like(weights)
+        for part in parts(weights):
+            left[part] = weights[part] - mean[part, None] * residual[-1:]
     return left
 
 

@@ -156,11 +156,13 @@ class Separate:
 
     def solve(self, e: Array, reg: float, G: Array) -> Array:
         """Return the solution for each e and row of G."""
-        width = e[:, None] * self._v + reg
-        X = G / width
-        shared = e * (X @ self._v) / (reg * ((1 / width) @ self._share))
-        solution: Array = X + shared[:, None] * (self._share / width)
-        return solution
+        inverse = 1 / (e[:, None] * self._v + reg)
+        X: Array = G * inverse
+        shared = e * (X @ self._v) / (reg * (inverse @ self._share))
+        inverse *= self._share
+        inverse *= shared[:, None]
+        X += inverse
+        return X
 
 
 class Blocks:

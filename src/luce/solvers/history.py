@@ -146,9 +146,8 @@ class History:
     def _project(self, objective: Objective, left: Array) -> tuple[Array, Array]:
         """Return r_j . left for each pair, and the last row of its H0 s_j, that of the intercept.
 
-        Here r_j is H0 s_j once the intercept is settled, so with m the mean of the features
-        ``s_i . H0 s_j = s_i . r_j + (m . s_i + last of s_i) last of y_j``. The products of all pairs,
-        s_i . H0 s_j and r_i . r_j, are brought up to date: only those of new pairs cost anything.
+        Here r_j is H0 s_j once the intercept is settled. The products of all pairs, s_i . H0 s_j (made
+        symmetric) and r_i . r_j, are brought up to date: only those of new pairs cost anything.
         """
         xp, reg = namespace(left), objective.reg
         D, C = left.shape
@@ -164,29 +163,30 @@ class History:
         for part in parts(left, 2 * n):
             own, others = (
                 xp.empty((size, *left[part].shape), dtype=left.dtype, device=left.device)
-                for size in (2 * n, k + 1)
+                for size in (2 * n, 2 * k + 1)
             )
             for j, pair in enumerate(self._pairs):
-                own[j] = pair.s[:D][part]
-                own[n + j] = pair.y[:D][part]
-            others[:k] = own[n + known :] - reg * own[known:n]
+                own[j] = pair.s[part]
+                own[n + j] = pair.y[part]
+            others[:k] = own[known:n]
+            others[k : 2 * k] = own[n + known :] - reg * own[known:n]
             if objective.fit_intercept:
-                others[:k] -= mean[part, None] * last_y[known:]
-            others[k] = left[part]
+                others[k : 2 * k] -= mean[part, None] * last_y[known:]
+            others[2 * k] = left[part]
             total = total + _flat(own) @ _flat(others).T
-            pulled = pulled + mean[part] @ xp.concat([others, own[known:n]])
+            pulled = pulled + mean[part] @ others
         of_s, of_y = on_host(total)[:n], on_host(total)[n:]
-        of_r = of_y - reg * of_s
-        crossed = of_s[:, :k]
+        of_h = of_y - reg * of_s  # H0 s_i against each of the others
         last_s, last_y = (on_host(array).reshape(n, -1) for array in (last_s, last_y))
+        crossed = of_s[:, k : 2 * k] + of_h[:, :k]
         if objective.fit_intercept:
             pulled = on_host(pulled)
-            self._pulled = np.vstack([self._pulled.reshape(known, C), pulled[k + 1 :]])
-            crossed = crossed + (self._pulled + last_s) @ last_y[known:].T
-            of_r = of_r - last_y @ pulled[: k + 1].T
-        self._inner = _extended(self._inner, crossed)
-        self._square = _extended(self._square, of_r[:, :k])
-        return of_r[:, k], last_y
+            self._pulled = np.vstack([self._pulled.reshape(known, C), pulled[:k]])  # what r_j leaves out
+            crossed += (self._pulled + last_s) @ last_y[known:].T + last_y @ last_s[known:].T
+            of_h[:, k:] -= last_y @ pulled[k:].T
+        self._inner = _extended(self._inner, crossed / 2)
+        self._square = _extended(self._square, of_h[:, k : 2 * k])
+        return of_h[:, 2 * k], last_y
 
 
 def _extended(square: Array, columns: Array) -> Array:
