@@ -79,8 +79,8 @@ PASSES = {
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", PASSES)
-def test_every_pass_is_the_sum_over_blocks_of_any_size(name, weighted, sparse, tmp_path):
+@pytest.mark.parametrize(("name", "pairs"), [*((name, False) for name in PASSES), ("class_grams", True)])
+def test_every_pass_is_the_sum_over_blocks_of_any_size(name, pairs, weighted, sparse, tmp_path):
     X, y = made(203, 5, 3)
     X[50:80] = 0  # CSR rows without entries
     y[:100] = np.minimum(y[:100], 1)  # a class that is absent in the first blocks
@@ -91,6 +91,8 @@ def test_every_pass_is_the_sum_over_blocks_of_any_size(name, weighted, sparse, t
     args = [rng.standard_normal((5, 3)), rng.standard_normal(3), rng.standard_normal((5, 3)), np.zeros(3)]
     args = args[: PASSES[name]] + ([np.full(3, 0.1)] if name == "class_grams" else [])
     options = {"dtype": np.float64} if name == "gram" else {}
+    if pairs:
+        options["pairs"] = np.triu_indices(3, 1)
     matrix = sp.csr_array(X) if sparse else X
     cache = Cache()
     cache.append(matrix[:150])

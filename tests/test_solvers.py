@@ -11,7 +11,7 @@ from luce.loss import passes
 from luce.objective import InMemory, Objective
 from luce.solvers import LBFGS, Newton, minimize
 from luce.solvers.certificate import certify
-from luce.solvers.curvature import Blocks, Product
+from luce.solvers.curvature import Blocks, Product, Whole
 from luce.solvers.driver import State
 from luce.solvers.factor import Factor
 from luce.solvers.history import History
@@ -100,6 +100,56 @@ def test_blocks_are_the_blocks_of_the_hessian():
     grams[:, np.arange(6), np.arange(6)] += objective.reg
     for k in range(4):
         np.testing.assert_allclose(grams[k], H[k, :, k], atol=1e-12)
+
+
+def test_grams_of_pairs_are_what_ties_the_blocks_of_the_hessian():
+    objective = problem(n=50)
+    theta = 0.5 * np.random.default_rng(1).standard_normal(objective.shape)
+    H = objective.hessian(theta).reshape(4, 7, 4, 7)
+    pairs = np.triu_indices(4, 1)
+    grams = objective.class_grams(theta, np.zeros(6), pairs=pairs)
+    for j, k, gram in zip(*pairs, grams, strict=True):
+        np.testing.assert_allclose(-gram, H[j, :, k], atol=1e-12)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e25])
+def test_the_whole_inverse_is_that_of_the_hessian(fit_intercept, scale, monkeypatch):
+    monkeypatch.setattr("luce.solvers.curvature._ROWS_PER_FEATURE", 1e9)  # nothing is left to chance
+    monkeypatch.setattr("luce.solvers.curvature._SHARE", 0.0)
+    objective = problem(n=200, fit_intercept=fit_intercept)
+    objective.data.X = objective.data.X * scale + 3.0 * scale
+    objective = Objective(objective.data, objective.reg * scale**2, fit_intercept=fit_intercept)
+    rng = np.random.default_rng(1)
+    theta, step = (rng.standard_normal(objective.shape) for _ in range(2))
+    objective.weights(theta)[...] *= 0.5 / scale
+    step -= step.mean(axis=1, keepdims=True)
+    objective.weights(step)[...] /= scale
+    whole = Whole(objective, theta, objective.class_curvature(theta))
+    found = whole.inverse(objective.hessian_product(theta, step))
+    found -= found.mean(axis=1, keepdims=True)
+    objective.weights(found)[...] *= scale
+    objective.weights(step)[...] *= scale
+    np.testing.assert_allclose(found, step, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_long_fit_looks_at_the_whole_hessian(dtype, monkeypatch):
+    made = []
+
+    class Seen(Whole):
+        def __init__(self, *given):
+            made.append(given)
+            super().__init__(*given)
+
+        @staticmethod
+        def cost(objective):
+            return 12
+
+    monkeypatch.setattr("luce.solvers.lbfgs.Whole", Seen)
+    objective = problem(n=2000, d=30, c=8, reg=1e-7).in_dtype(dtype)
+    fit = minimize(objective, LBFGS(), np.zeros(objective.shape), tol=1e-6, max_iter=500)
+    assert fit.status == "converged" and made
 
 
 def test_rows_drawn_for_a_block_are_right_on_average():

@@ -41,6 +41,10 @@ def arguments(name, n_classes, dtype, intercept):
         "class_variances": (W, b),
         "class_grams": (W, b, np.full(n_classes, 1e-12)),  # so small that nothing is left to chance
     }
+    if name == "class_grams of pairs":
+        return (W, b, np.full(n_classes * (n_classes - 1) // 2, 1e-12)), {
+            "pairs": np.triu_indices(n_classes, 1)
+        }
     return given.get(name, ()), {"dtype": dtype} if name == "gram" else {}
 
 
@@ -50,13 +54,15 @@ def arguments(name, n_classes, dtype, intercept):
 @pytest.mark.parametrize(
     "name",
     ["value_and_gradient", "hessian_product", "divergence", "gram", "class_sums", "hessian",
-     "class_curvature", "class_variances", "moments", "class_grams"],
+     "class_curvature", "class_variances", "moments", "class_grams",
+     "class_grams of pairs"],
 )  # fmt: skip
 def test_passes(name, asked, intercept, weighted, monkeypatch):
     monkeypatch.setitem(tensors._TILE_BYTES, "cpu", 5000)  # several tiles
     X, y, weight = samples(dtype=np.float32)
     weight = weight if weighted else None
     args, options = arguments(name, 4, asked, intercept)
+    name = name.split()[0]
     w = None if weight is None else torch.tensor(weight)
     got = tensors.OnDevice(torch.tensor(X), torch.tensor(y), 4, w).sum(name, *args, **options)
     exact = [arg if arg is None else arg.astype(np.float64) for arg in args]

@@ -234,13 +234,14 @@ class Objective:
         total: Array = self._sum("class_variances", *self._split(theta), cost=0.5)
         return total / self.data.total_weight
 
-    def class_grams(self, theta: Array, least: Array) -> Array:
+    def class_grams(self, theta: Array, least: Array, pairs: tuple[Array, Array] | None = None) -> Array:
         """Return, for each class, the mean of p (1 - p) [x, 1] [x, 1]^T, from samples drawn by weight.
 
-        Samples whose own p (1 - p) is below `least` (C,) times the number of samples are drawn more rarely.
+        With `pairs` of classes j and k, the means of p_j p_k [x, 1] [x, 1]^T. Samples whose own weight is
+        below `least` (one for each mean) times the number of samples are drawn more rarely.
         """
         W, b = self._split(theta)
-        total: Array = self._sum("class_grams", W, b, least * self.data.total_weight)
+        total: Array = self._sum("class_grams", W, b, least * self.data.total_weight, pairs=pairs)
         total /= self.data.total_weight  # in place: this can be the largest array of a fit
         return total
 

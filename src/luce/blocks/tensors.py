@@ -247,18 +247,20 @@ class _Passes:
             total += P.sum(0, dtype=torch.float64)
         return total
 
-    def class_grams(self, W: Tensor, b: Tensor | None, least: Tensor) -> Tensor:
-        n_classes, size = W.shape[1], W.shape[0] + (b is not None)
-        (H,) = self._sums((n_classes, size, size))
+    def class_grams(
+        self, W: Tensor, b: Tensor | None, least: Tensor, pairs: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        size = W.shape[0] + (b is not None)
+        (H,) = self._sums((len(least), size, size))
         least = least.to(W.dtype)
         draws = torch.Generator(self.X.device).manual_seed(0)  # the same for the same arguments
-        for tile, _, w in self._tiles(W.dtype, 3 * n_classes):
+        for tile, _, w in self._tiles(W.dtype, W.shape[1] + 2 * len(least)):
             P = self._probabilities(tile, W, b)
-            h = P * (1 - P)
+            h = P * (1 - P) if pairs is None else P[:, pairs[0]] * P[:, pairs[1]]
             _weigh_(h, w)
             drawn = h > least * torch.rand(h.shape, dtype=h.dtype, device=h.device, generator=draws)
             root = torch.maximum(h, least).sqrt()
-            for k in range(n_classes):
+            for k in range(len(H)):
                 rows = drawn[:, k].nonzero()[:, 0]
                 A = _with_ones(tile[rows], b) * root[rows, k, None]
                 H[k] += A.T @ A

@@ -292,39 +292,41 @@ def class_grams(
     weight: Array | None,
     n_threads: int | None = None,
     *,
+    pairs: tuple[Array, Array] | None = None,
     first: int = 0,
 ) -> Array:
     """Return estimates of ``sum_i h_ik x_i x_i^T`` with ``h_ik = w_i p_ik (1 - p_ik)``, (C, D', D').
 
-    A sample counts for class k with probability ``min(1, h_ik / least_k)``, then as ``max(h_ik, least_k)``:
-    right on average, and the same for the same arguments. With an intercept (b given) it is the last feature.
+    With `pairs` of classes j and j', (K,) each, ``h_ik = w_i p_ij p_ij'`` for the kth pair, and the result is
+    (K, D', D'). A sample counts for k with probability ``min(1, h_ik / least_k)``, then as ``max(h_ik,
+    least_k)``: right on average, and the same for the same arguments. With an intercept (b given) it is the
+    last feature.
     Where X is a block of more samples, its first row is their row number `first`: what is drawn for a sample
     does not depend on how they are divided.
     """
     n_samples, n_features = X.shape
-    n_classes = W.shape[1]
     size = n_features + (b is not None)
-    H = np.zeros((n_classes, size, size))
+    H = np.zeros((len(least), size, size))
     draws = np.random.PCG64(0)
-    draws.advance(first * n_classes)
+    draws.advance(first * len(least))
     rng = np.random.Generator(draws)
     for start in range(0, n_samples, 8192):  # long tiles: each class picks a few rows out of one
         part = slice(start, start + 8192)
         tile = X[part] if X.dtype == W.dtype else X[part].astype(W.dtype)
         P = _scores(tile, W, b)
         _softmax(P)
-        h = P * (1 - P)
+        h = P * (1 - P) if pairs is None else P[:, pairs[0]] * P[:, pairs[1]]
         if weight is not None:
             h *= weight[part, None].astype(h.dtype)
         drawn = h > least * rng.random(h.shape)
         root = np.sqrt(np.maximum(h, least)).astype(W.dtype)
         add = partial(_add_drawn, H, tile, drawn, root)
-        in_threads(add, range(n_classes), thread_count(n_threads, int(drawn.sum()) * size * size))
+        in_threads(add, range(len(H)), thread_count(n_threads, int(drawn.sum()) * size * size))
     return H
 
 
 def _add_drawn(H: Array, tile: Matrix, drawn: Array, root: Array, k: int) -> None:
-    """Add to H[k] the squares of the rows that were drawn for class k, times their roots."""
+    """Add to H[k] the squares of the rows that were drawn for k, times their roots."""
     rows = np.flatnonzero(drawn[:, k])
     n_features = tile.shape[1]
     A = np.ones((len(rows), H.shape[1]), dtype=root.dtype)

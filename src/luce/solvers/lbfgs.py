@@ -10,12 +10,13 @@ import numpy as np
 from luce.arrays import astype, dot, namespace, norm, plus_times
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.curvature import Blocks, Product
+from luce.solvers.curvature import Blocks, Product, Whole
 from luce.solvers.driver import State
 from luce.solvers.history import History
 from luce.solvers.linesearch import Point, search
 
 _ROOM = 100_000_000  # numbers in all steps that are kept
+_SETTLE = 20  # iterations after which to look at the curvature again where the last penalty took long
 _FEW = 8  # pairs are kept where they cost more than passes
 _LIGHT = 2  # samples per feature from which they do not, be X as sparse as it may
 
@@ -39,7 +40,7 @@ class LBFGS:
                 theta, axis=1, keepdims=True
             )  # shared, it only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
-        memory: dict[str, Any] = {"reg": objective.reg, "count": 0}
+        memory: dict[str, Any] = {"reg": objective.reg, "count": 0, "begun": 0}
         most = self.history if _light(objective) else min(_FEW, self.history)
         room = max(3, min(most, _ROOM // int(np.prod(objective.shape))))  # fewer if each is large
         memory["pairs"] = History(room, objective.dtype)
@@ -63,8 +64,10 @@ class LBFGS:
             point = Point(theta, *objective.value_and_gradient(theta))
             _learn(pairs, state.theta, gradient, point)
         state = _state(objective, point, memory)
-        if memory["blocks"]:
-            memory["due"] = min(memory["due"], memory["count"] + max(10.0, Blocks.cost(objective)))
+        took, memory["begun"] = memory["count"] - memory["begun"], memory["count"]
+        if memory["worth"]:
+            soon = _SETTLE if took > memory["worth"] else memory["worth"]
+            memory["due"] = min(memory["due"], memory["count"] + soon)
         else:
             _refresh(objective, state)
         return state
@@ -127,16 +130,20 @@ def _refresh(objective: Objective, state: State) -> None:
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
     A = Product.of(objective).classes(sample, state.theta)
-    if "blocks" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
+    if "worth" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
         memory["due"] = np.inf
         return
-    worth = max(10.0, Blocks.cost(objective))  # iterations before blocks pay for themselves
-    memory["blocks"] = count >= worth
-    if memory["blocks"]:
-        memory["pairs"].restart(Blocks(objective, state.theta, A).inverse)
-    else:
+    blocks, whole = max(10.0, Blocks.cost(objective)), max(10.0, Whole.cost(objective))
+    kind, worth = (Whole, whole) if count >= whole else (Blocks, blocks) if count >= blocks else (None, 0.0)
+    memory["worth"] = worth  # iterations before it has paid for itself
+    if kind is None:
         memory["pairs"].restart(Product.of(objective).inverse(objective, A))
-    memory["due"] = min(max(2 * count, 3), worth) if count < worth else count + max(worth, 0.25 * count)
+        memory["due"] = min(max(2 * count, 3), blocks, whole)
+        return
+    memory["pairs"].restart(kind(objective, state.theta, A).inverse)
+    memory["due"] = count + max(worth, 0.25 * (count - memory["begun"]))
+    if count < whole:
+        memory["due"] = min(memory["due"], whole)
 
 
 def _light(objective: Objective) -> bool:
