@@ -18,6 +18,8 @@ from luce.solvers import LBFGS, Solution, Solver, State, minimize
 from luce.solvers.curvature import Product
 from luce.solvers.driver import Callback, Keeper
 
+_AGAIN = 4  # each so many values of C, single precision is tried again
+
 
 @dataclass(frozen=True)
 class Options:
@@ -58,8 +60,8 @@ def follow(problem: Problem, Cs: Array, options: Options, near: Fits | None = No
     for i, C in enumerate(Cs):
         before, start = problem.base.n_passes, time.perf_counter()
         objective = problem.objective(C, options.l1_ratio)
-        if len(solutions) > 1 and solutions[-1].dtype == solutions[-2].dtype:  # neither got by with less
-            objective = objective.in_dtype(solutions[-1].dtype)
+        if i % _AGAIN and len(solutions) > 1 and solutions[-1].dtype == solutions[-2].dtype:
+            objective = objective.in_dtype(solutions[-1].dtype)  # neither got by with less
         solver = options.choose(objective)
         base = np.zeros(objective.shape) if near is None else _onto(problem, near, i)
         theta = problem.placed(base + ahead.at(C), solver)
