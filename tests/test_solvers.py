@@ -220,6 +220,36 @@ def test_history_mends_its_start():
     np.testing.assert_allclose(pairs.inverse(y), s, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_history_is_the_two_loops(dtype):
+    """Against the recursion of Nocedal (1980), with pairs in any order of slots and some of them refused."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((60, 60))
+    H = root @ root.T / 60 + 0.1 * np.eye(60)
+    start = rng.uniform(0.5, 2.0, (12, 5))
+    pairs = History(4, dtype)
+    pairs.restart(lambda g: start * g)
+    for i in range(11):
+        s = (rng.standard_normal((12, 5)) * 10.0 ** rng.uniform(-2, 0)).astype(dtype)
+        pairs.add(s, (H @ s.ravel()).reshape(12, 5).astype(dtype))
+        pairs.add(s, -s)  # no curvature
+        gradient = rng.standard_normal((12, 5))
+        kept = [(s.astype(np.float64), y.astype(np.float64)) for s, y in pairs]
+        assert len(kept) == min(i + 1, 4)
+        scale = np.exp(np.mean([np.log(np.vdot(s, y) / np.vdot(y, start * y)) for s, y in kept]))
+        q, shares = gradient.copy(), []
+        for s, y in reversed(kept):
+            shares.append(np.vdot(s, q) / np.vdot(s, y))
+            q -= shares[-1] * y
+        r = scale * start * q
+        for (s, y), share in zip(kept, reversed(shares), strict=True):
+            r += (share - np.vdot(y, r) / np.vdot(s, y)) * s
+        if i % 3 == 0:
+            continue  # the next call meets two new pairs
+        tolerance = 1e-9 if dtype == np.float64 else 1e-4
+        np.testing.assert_allclose(pairs.inverse(gradient), r, atol=tolerance * np.abs(r).max())
+
+
 def test_line_search_doubles_and_shortens():
     objective = problem()
     start = Point(np.zeros(objective.shape), *objective.value_and_gradient(np.zeros(objective.shape)))
@@ -378,8 +408,8 @@ def test_an_estimate_is_the_same_however_the_pairs_came(fit_intercept, monkeypat
         if i % 3 == 1:
             continue  # two pairs are new to the next estimate
         fresh = History(5, np.float64)
-        for pair in grown:
-            fresh.add(pair.s, pair.y)
+        for s, y in grown:
+            fresh.add(s, y)
         assert len(fresh) == len(grown) == min(i + 1, 5)
         bound, direction = grown.estimate(objective, gradient)
         again, same = fresh.estimate(objective, gradient)

@@ -8,17 +8,21 @@ many megabytes costs more to get from the system than to fill.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace, to_device
 from scipy.linalg import get_blas_funcs
 
 from luce.loss.inputs import Array
+from luce.loss.threads import in_threads, thread_count
 
 _PART = 1 << 17  # numbers of an array on the host at a time, which stay in the cache
 _PART_AWAY = 1 << 26  # of one on a device, where it is launches that cost
+_READS = 64  # of numbers, so many times a thread's worth of multiplications, before a thread is worth it
+
+R = TypeVar("R")
 
 
 def namespace(array: Array) -> Any:
@@ -32,6 +36,16 @@ def parts(array: Array, together: int = 1) -> Iterator[slice]:
     rows = max(1, most // max(1, array.shape[1]))
     for first in range(0, array.shape[0], rows):
         yield slice(first, min(first + rows, array.shape[0]))
+
+
+def in_parts(function: Callable[[slice], R], array: Array, times: int, together: int = 1) -> list[R]:
+    """Return a function's results for the parts of an array, see :func:`parts`.
+
+    On the host threads take them in turn, if each number is read so many times that threads are worth it.
+    """
+    work = math.prod(array.shape) * times // _READS
+    threads = thread_count(None, work) if isinstance(array, np.ndarray) else 1
+    return in_threads(function, parts(array, together), threads)
 
 
 def add_times(out: Array, factor: float, array: Array) -> Array:

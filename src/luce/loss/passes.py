@@ -260,12 +260,13 @@ def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tu
     for part, tile in _tiles(X, np.empty((X.shape[1], 1))):
         w = np.ones(tile.shape[0]) if weight is None else weight[part]
         if sp.issparse(tile):
-            if not tile.has_canonical_format:
-                tile = tile.copy()
-                tile.sum_duplicates()
-            weighted = tile.data * np.repeat(w, np.diff(tile.indptr))
-            np.add.at(first, tile.indices, weighted)
-            np.add.at(second, tile.indices, weighted * tile.data)
+            columns = tile.tocsc().astype(
+                np.float64
+            )  # linear in the entries, and then duplicates are neighbours
+            columns.sum_duplicates()
+            first += w @ columns
+            np.square(columns.data, out=columns.data)
+            second += w @ columns
         else:
             first += w @ tile
             second += w @ np.square(tile)

@@ -68,36 +68,41 @@ class Product:
 
     def inverse(self, objective: Objective, A: Array) -> Inverse:
         """Return the inverse for a mean class curvature A (C, C), or its diagonal (C,)."""
-        solve = (Mixed if A.ndim == 2 else Separate)(A).solve
         D, C = objective.data.n_features, objective.data.n_classes
         rows = max(1, _CHUNK // C)
         reg, least = self._floors(objective, A)
+        safe = self.Q is None and max(float(self.e.max()) * float(A.max()), 1 / reg) < 1e25
+        dtype = objective.dtype if safe else np.float64  # a few digits will do, if none is out of range
+        solve = (Mixed if A.ndim == 2 else Separate)(A, dtype).solve
+        e, centre = astype(self.e, dtype), astype(self._centre, dtype)
         work = D * C * (C if A.ndim == 2 else 16) // 16
         threads = thread_count(None, work) if isinstance(self.e, np.ndarray) else 1
 
         def apply(gradient: Array) -> Array:
             xp = namespace(gradient)
-            last = astype(gradient[D:], np.float64)  # (1, C), or (0, C) without an intercept
+            last = astype(gradient[D:], dtype)  # (1, C), or (0, C) without an intercept
             if self.Q is None:
                 G, W = gradient, xp.empty_like(gradient)
             else:
-                G = (astype(gradient[:D].T, np.float64) @ self.Q).T  # faster so: Q is the large one
+                G = (astype(gradient[:D].T, dtype) @ self.Q).T  # faster so: Q is the large one
                 W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
 
             def solved(at: int) -> Array:
                 """Fill some rows of W; return what they pull the intercept by."""
                 part = slice(at, min(at + rows, D))
-                g = astype(G[part], np.float64)
-                w = solve(self.e[part], reg, g - self._centre[part, None] * last if len(last) else g)
+                g = astype(G[part], dtype)
+                if len(last):
+                    g = g - centre[part, None] @ last
+                w = solve(e[part], reg, g)
                 W[part] = w
-                pull: Array = self._centre[part] @ w
+                pull: Array = centre[part] @ w
                 return pull
 
             pulled = sum(in_threads(solved, range(0, D, rows), threads), start=xp.zeros_like(last))
             if self.Q is not None:
                 W[:D] = (W[:D].T @ self.Q.T).T
             if len(last):
-                W[D:] = solve(xp.ones_like(self.e[:1]), least, last) - pulled
+                W[D:] = solve(xp.ones_like(e[:1]), least, last) - pulled
             inverse: Array = W
             return inverse
 
@@ -125,23 +130,26 @@ class Product:
 
 
 class Mixed:
-    """The inverses of e A + reg I for many e, by the eigenvectors R of A."""
+    """The inverses of e A + reg I for many e, by the eigenvectors R of A; what it solves has a dtype."""
 
-    def __init__(self, A: Array) -> None:
-        self.a, self.R = namespace(A).linalg.eigh(A)
-        most = float(self.a[-1])
+    def __init__(self, A: Array, dtype: Any = np.float64) -> None:
+        a, R = namespace(A).linalg.eigh(A)
+        most = float(a[-1])
         # the flat direction, one vector added to all classes, is none that a gradient has
-        self.a[self.a <= 1e-8 * most] = most if most > 0 else 1.0
+        a[a <= 1e-8 * most] = most if most > 0 else 1.0
+        self.a, self.R = astype(a, dtype), astype(R, dtype)
 
     def width(self, e: Array, reg: float) -> Array:
         """Return the eigenvalues for each e, by rows."""
-        width: Array = e[:, None] * self.a + reg
+        width: Array = e[:, None] * self.a
+        width += reg
         return width
 
     def solve(self, e: Array, reg: float, G: Array) -> Array:
         """Return the solution for each e and row of G."""
-        solution: Array = ((G @ self.R) / self.width(e, reg)) @ self.R.T
-        return solution
+        solution: Array = G @ self.R
+        solution /= self.width(e, reg)
+        return solution @ self.R.T
 
 
 class Separate:
@@ -151,11 +159,12 @@ class Separate:
     probabilities; the inverses are then a vector's work (Sherman & Morrison, 1950).
     """
 
-    def __init__(self, diagonal: Array) -> None:
+    def __init__(self, diagonal: Array, dtype: Any = np.float64) -> None:
         xp = namespace(diagonal)
         self._v = diagonal = xp.clip(diagonal, max(1e-8 * float(diagonal.max()), 1e-300), None)
         for _ in range(50):
             self._v = diagonal / xp.clip(1 - self._v / xp.sum(self._v), 0.5, None)
+        self._v = astype(self._v, dtype)
         self._share = self._v / xp.sum(self._v)
 
     def solve(self, e: Array, reg: float, G: Array) -> Array:

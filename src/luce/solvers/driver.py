@@ -21,9 +21,7 @@ _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
-_UNSEEN = (
-    4  # iterations after which the gap is estimated again, if the objective has not fallen by a quarter of it
-)
+_UNSEEN = 4  # iterations after which the gap is estimated again, or an eighth more, if that is more
 
 
 @dataclass
@@ -265,7 +263,7 @@ def _minimize(
     else:
         state = solver.init(objective, theta)
     state.look()
-    look_at, look_below = iteration + _UNSEEN, state.value - 0.25 * state.gap
+    look_at, look_below = _next_look(iteration, state)
     fresh = iteration  # when this arithmetic began
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
@@ -308,12 +306,17 @@ def _minimize(
         iteration += 1
         if iteration >= look_at or state.value <= look_below:
             state.look()
-            look_at, look_below = iteration + _UNSEEN, state.value - 0.25 * state.gap
+            look_at, look_below = _next_look(iteration, state)
         stop = report(iteration, state.value, state.gap)
         for keeper in keepers:
             keeper.keep(state, history)
         if stop:
             return finish(state, iteration, "stopped")
+
+
+def _next_look(iteration: int, state: State) -> tuple[int, float]:
+    """Return the iteration and the value at which it is worth to find the gap again."""
+    return iteration + max(1, min(iteration, _UNSEEN), iteration // 8), state.value - state.gap
 
 
 def _soon(history: Sequence[Progress], state: State, level: float) -> bool:

@@ -115,9 +115,8 @@ def _under(objective: Objective, pairs: History, more: float, loss: float) -> Hi
     size = float(np.sqrt(float(objective.moments()[1].sum()) + objective.fit_intercept))
     noise = 10 * float(np.finfo(objective.dtype).eps) * loss * size
     moved = pairs.empty()
-    for pair in pairs:
-        s = astype(pair.s, moved.dtype)
-        y = astype(objective.penalised(pair.y, pair.s, more), moved.dtype)
+    for s, y in pairs:
+        y = astype(objective.penalised(y, s, more), moved.dtype)
         weights = objective.weights(s)
         if dot(s, y) - objective.reg * dot(weights, weights) > noise * norm(s):
             moved.add(s, y)
