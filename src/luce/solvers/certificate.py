@@ -31,6 +31,7 @@ Inverse: TypeAlias = Callable[[Array], Array]
 
 _EPS = float(np.finfo(np.float64).eps)
 _CHUNK = 1 << 18  # numbers at a time, which stay in the cache
+_ENOUGH = 0.5  # of the target, to second order: the rest is left to what that leaves out
 MANY_CLASSES = 2048  # from here on their curvature, a matrix, costs too much
 
 
@@ -181,7 +182,7 @@ def _improve(
     along, before = None, 1.0
     for _ in range(most_products):
         sure = -0.5 * (dot(direction, gradient) + dot(direction, residual))  # the gap is no less
-        if reached() <= 0.8 * target or sure > target:
+        if reached() <= _ENOUGH * target or sure > target:
             break
         z = astype(inverse(residual), dtype)
         rz = dot(residual, z)

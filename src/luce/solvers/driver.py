@@ -18,7 +18,7 @@ from luce.solvers.certificate import Certificate, Inverse, carry, certify, certi
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
 _IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
 _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold in fewer is worth the wait
-_WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
+_WELL_BELOW = 0.1  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 _UNSEEN = 4  # iterations after which the gap is estimated again, or an eighth more, if that is more
@@ -42,6 +42,8 @@ class State:
         What finds `gap` and `direction`, where that is not free; see :meth:`look`.
     stalled : bool
         No further progress is possible in this arithmetic.
+    goal : float
+        The gap that is asked for, as the driver sets it before a step.
     ended : bool
         The solver has done what it set out to do, exact or not.
     memory : dict of arrays
@@ -53,6 +55,7 @@ class State:
     gap: float = np.inf
     direction: Array | None = None
     inverse: Inverse | None = None
+    goal: float = 0.0
     stalled: bool = False
     ended: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
@@ -302,6 +305,7 @@ def _minimize(
             return finish(state, iteration, "separable")
         if iteration >= max_iter or state.ended:
             return finish(state, iteration, "finished" if state.ended else "max_iter")
+        state.goal = level
         state = solver.step(objective, state)
         iteration += 1
         if iteration >= look_at or state.value <= look_below:

@@ -188,8 +188,7 @@ class History:
         The products of the pairs are brought up to date: only those of new ones cost anything.
         """
         xp, reg, n, new = namespace(left), objective.reg, len(self), self._unseen
-        D, C = left.shape
-        k = len(new)
+        D, k = len(left), len(new)
         mean = objective.moments()[0]
         last_s, last_y = (
             astype(pairs[:n, D:], np.float64) for pairs in (self._s, self._y)

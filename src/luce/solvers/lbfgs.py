@@ -17,6 +17,7 @@ from luce.solvers.linesearch import Point, search
 
 _ROOM = 100_000_000  # numbers in all steps that are kept
 _SETTLE = 20  # iterations after which to look at the curvature again where the last penalty took long
+_RATE = 5  # iterations over which to see how fast a gap falls
 _FEW = 8  # pairs are kept where they cost more than passes
 _LIGHT = 2  # samples per feature from which they do not, be X as sparse as it may
 
@@ -40,7 +41,7 @@ class LBFGS:
                 theta, axis=1, keepdims=True
             )  # shared, it only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
-        memory: dict[str, Any] = {"reg": objective.reg, "count": 0, "begun": 0}
+        memory: dict[str, Any] = {"reg": objective.reg, "count": 0, "begun": 0, "looked": 0, "gaps": []}
         most = self.history if _light(objective) else min(_FEW, self.history)
         room = max(3, min(most, _ROOM // int(np.prod(objective.shape))))  # fewer if each is large
         memory["pairs"] = History(room, objective.dtype)
@@ -65,6 +66,7 @@ class LBFGS:
             _learn(pairs, state.theta, gradient, point)
         state = _state(objective, point, memory)
         took, memory["begun"] = memory["count"] - memory["begun"], memory["count"]
+        memory["gaps"] = []
         if memory["worth"]:
             soon = _SETTLE if took > memory["worth"] else memory["worth"]
             memory["due"] = min(memory["due"], memory["count"] + soon)
@@ -74,7 +76,7 @@ class LBFGS:
 
     def step(self, objective: Objective, state: State) -> State:
         """Go along the quasi-Newton direction; now and then, look at the curvature again."""
-        memory, pairs = state.memory, state.memory["pairs"]
+        memory, pairs, goal = state.memory, state.memory["pairs"], state.goal
         start = Point(state.theta, state.value, memory["gradient"])
         assert state.inverse is not None
         direction = -state.inverse(start.gradient)
@@ -88,8 +90,10 @@ class LBFGS:
         count = memory["count"] = memory["count"] + 1
         del start, direction
         state = _state(objective, point, memory)
+        if state.gap < np.inf:
+            memory["gaps"].append((count, state.gap))
         if count >= memory["due"]:
-            _refresh(objective, state)
+            _refresh(objective, state, _left(memory["gaps"], goal))
         return state
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
@@ -123,8 +127,21 @@ def _under(objective: Objective, pairs: History, more: float, loss: float) -> Hi
     return moved
 
 
-def _refresh(objective: Objective, state: State) -> None:
-    """Look at the curvature at this point, and say after which iteration to look again."""
+def _left(gaps: list[tuple[int, float]], goal: float) -> float:
+    """Return about how many iterations are left, by how the gap fell over the last third; inf if unknown."""
+    count, gap = gaps[-1] if gaps else (0, np.inf)
+    since = [entry for entry in gaps if entry[0] <= count - max(_RATE, (count - gaps[0][0]) // 3)]
+    if not since or not gap < since[-1][1]:
+        return np.inf
+    rate = np.log(since[-1][1] / gap) / (count - since[-1][0])
+    return float(np.log(max(gap / max(goal, 1e-300), 1.0)) / rate)
+
+
+def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
+    """Look at the curvature at this point, and say after which iteration to look again.
+
+    A look that takes much longer than the iterations that are `left` is put off, but not for long.
+    """
     memory, count = state.memory, state.memory["count"]
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
@@ -134,12 +151,16 @@ def _refresh(objective: Objective, state: State) -> None:
         return
     blocks, whole = max(10.0, Blocks.cost(objective)), max(10.0, Whole.cost(objective))
     kind, worth = (Whole, whole) if count >= whole else (Blocks, blocks) if count >= blocks else (None, 0.0)
+    if kind is not None and count - memory["looked"] + left < 1.25 * kind.cost(objective):
+        memory["due"] = count + max(_RATE, left)
+        return
     memory["worth"] = worth  # iterations before it has paid for itself
     if kind is None:
         memory["pairs"].restart(Product.of(objective).inverse(objective, A))
         memory["due"] = min(max(2 * count, 3), blocks, whole)
         return
     memory["pairs"].restart(kind(objective, state.theta, A).inverse)
+    memory["looked"] = count
     memory["due"] = count + max(worth, 0.25 * (count - memory["begun"]))
     if count < whole:
         memory["due"] = min(memory["due"], whole)
