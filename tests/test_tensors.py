@@ -124,6 +124,7 @@ def test_what_a_solver_keeps_lies_where_the_data_do(monkeypatch):
         return result
 
     monkeypatch.setattr(tensors.OnDevice, "sum", watched)
+    monkeypatch.setattr("luce.solvers.driver._SMALL", 0)  # no dense Hessian, which is the host's
     clf = luce.SoftmaxClassifier(C=10, tol=1e-8, solver="lbfgs")
     clf.fit(torch.tensor(X), y)
     assert kinds == {torch.Tensor}
