@@ -182,7 +182,7 @@ def _improve(
     along, before = None, 1.0
     for _ in range(most_products):
         sure = -0.5 * (dot(direction, gradient) + dot(direction, residual))  # the gap is no less
-        if reached() <= _ENOUGH * target or sure > target:
+        if reached() <= max(_ENOUGH * target, 1.1 * sure) or sure > target:
             break
         z = astype(inverse(residual), dtype)
         rz = dot(residual, z)
