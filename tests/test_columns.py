@@ -264,6 +264,13 @@ class TestText:
             "b_c",
         ]
 
+    def test_keeps_the_words_of_most_rows_and_then_the_first(self, monkeypatch):
+        monkeypatch.setattr("luce.data.words.MAX_WORDS", 4)
+        texts = ["bb cc dd", "bb dd ee", "dd ff", "zz ff bb"]
+        table = pd.DataFrame({"t": texts})
+        step = fitted(table, text="t")["encode"].named_transformers_["text"]
+        assert step.get_feature_names_out().tolist() == ["bb", "bb cc", "dd", "ff"]
+
     def test_huge_is_hashed(self, monkeypatch):
         monkeypatch.setattr("luce.data.columns.HUGE_TEXT", 100)
         table = wild_table()[["review"]]

@@ -28,6 +28,7 @@ from luce.data import large, sources
 from luce.data.columns import make_pipeline
 from luce.data.dataset import Layout
 from luce.data.statistics import Statistics
+from luce.data.words import WordCounts, Words
 from luce.errors import DataFileError, InputError, LuceError
 from luce.evaluation import evaluate
 from luce.objective import InMemory
@@ -459,6 +460,45 @@ def test_a_csv_column_whose_type_changes_late_is_read_as_in_memory(tmp_path):
         large.read(str(path), None, 250_000)
 
 
+def written_table(rows: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(300)])
+    mood = rng.integers(0, 3, rows)
+    texts = [" ".join(words[(100 * m + rng.zipf(1.5, rng.integers(3, 12))) % 300]) for m in mood]
+    return pd.DataFrame({"review": texts, "size": rng.standard_normal(rows), "mood": mood})
+
+
+@pytest.mark.parametrize("most", [100_000, 150])
+def test_text_has_the_words_and_weights_of_memory(most, tmp_path, monkeypatch):
+    monkeypatch.setattr("luce.data.words.MAX_WORDS", most)
+    monkeypatch.setattr("luce.data.words._ROOM", 80)  # the counts of all others lie on disk
+    monkeypatch.setattr("luce.data.words._RUNS", 3)
+    table, path = written_table(2000), str(tmp_path / "t.parquet")
+    table.to_parquet(path)
+    train = large.read(path, "mood", 30_000)
+    disk, _ = large.fit(train, SoftmaxClassifier(tol=1e-6, memory=30_000), 30_000)
+    X = table.drop(columns="mood")
+    whole = make_pipeline(X, SoftmaxClassifier(tol=1e-6)).fit(X, table["mood"])
+    found, expected = (pipeline["encode"].named_transformers_["text"] for pipeline in (disk, whole))
+    assert found.vocabulary_ == expected.vocabulary_ and found.get_params() == expected.get_params()
+    assert 150 <= len(found.vocabulary_) <= most
+    np.testing.assert_array_equal(found.idf_, expected.idf_)
+    assert_same_fit(disk[-1], whole[-1])
+
+
+def test_words_are_counted_alike_in_parts_and_as_a_whole(monkeypatch):
+    monkeypatch.setattr("luce.data.words._ROOM", 40)
+    monkeypatch.setattr("luce.data.words._RUNS", 2)
+    texts = written_table(400)["review"].tolist()
+    step, counts = Words(ngram_range=(1, 2), min_df=2), WordCounts()
+    for start in range(0, 400, 30):
+        counts.update(step.rows_with(texts[start : start + 30]))
+    assert list(counts.items()) == sorted(step.rows_with(texts).items())
+    assert dict(counts.items()) == {
+        word: sum(f" {word} " in f" {text} " for text in texts) for word, _ in counts.items()
+    }
+
+
 def test_statistics_of_parts_add_up(tmp_path):
     frame = mixed_table(500).drop(columns="label")
     pipeline = make_pipeline(frame, None)
@@ -467,7 +507,7 @@ def test_statistics_of_parts_add_up(tmp_path):
     total = Statistics()
     for part in (frame[:0], frame[:1], frame[1:3], frame[3:]):
         if len(part):
-            total = total + Statistics.of(part, kinds, encode)
+            total.update(Statistics.of(part, kinds, encode))
     assert total.rows == 500 and total.missing == Counter(whole.missing)
     assert total.categories == whole.categories
     for name, numbers in whole.numbers.items():

@@ -37,6 +37,7 @@ _KNOWN = {
     for module, names in {
         "luce.data.pixels": "Pixels",
         "luce.data.table": "Table",
+        "luce.data.words": "Words",
         "luce.estimator": "SoftmaxClassifier",
         "luce.path": "SoftmaxClassifierCV SoftmaxPath",
         "luce.solvers": "LBFGS Newton Proximal SGD",

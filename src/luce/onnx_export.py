@@ -186,7 +186,7 @@ def _column_blocks(graph: _Graph, encoder: Any, columns: dict[str, Tensor]) -> l
         tensors = [columns[name] for name in ([used] if isinstance(used, str) else used)]
         if type(step).__name__ == "OneHotEncoder":
             blocks += _one_hot(graph, step, tensors)
-        elif type(step).__name__ == "TfidfVectorizer":
+        elif type(step).__name__ in ("TfidfVectorizer", "Words"):
             blocks.append(_tfidf(graph, step, tensors[0]))
         else:
             blocks.append(_apply(graph, step, _joined(graph, tensors)))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from luce.data.pixels import Pixels
+from luce.data.words import Words
 from luce.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from luce.data.cells import Kind
 
 MAX_CATEGORIES = 1000  # a column; rarer ones share one feature
-MAX_WORDS = 100_000  # words and pairs of a text column
 HUGE_TEXT = 200_000_000  # characters; beyond, words are hashed and no vocabulary is kept
 HASHED_FEATURES = 2**18
 FEW_ROWS = 20  # below, that every row differs says nothing
@@ -201,11 +201,8 @@ def _sample(values: Sequence[str], size: int = 1000) -> Sequence[str]:
 
 
 def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = None) -> ColumnTransformer:
-    """Return the unfitted encoder of the columns of a table.
-
-    With `n_rows` the table is a sample of one so long, which is read as a stream: then words are hashed, for
-    no vocabulary can be had in one pass.
-    """
+    """Return the unfitted encoder of the columns of a table, or of one so long of which `frame` is a sample."""
+    n_rows = n_rows or len(frame)
     numbers = [name for name, kind in kinds.items() if kind not in ("category", "text")]
     categories = [name for name, kind in kinds.items() if kind == "category"]
     texts = [name for name, kind in kinds.items() if kind == "text"]
@@ -220,9 +217,9 @@ def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = No
             ("number", Pipeline([("impute", impute), ("scale", StandardScaler(copy=False))]), numbers)
         )
     if categories:
-        steps.append(("category", _one_hot(n_rows or len(frame), dtype), categories))
+        steps.append(("category", _one_hot(n_rows, dtype), categories))
     for i, name in enumerate(texts):
-        step = _tfidf(frame[name], dtype, streamed=n_rows is not None)
+        step = _tfidf(frame[name], dtype, n_rows)
         steps.append(("text" if len(texts) == 1 else f"text{i + 1}", step, name))
     return ColumnTransformer(steps)
 
@@ -235,19 +232,18 @@ def _one_hot(n_rows: int, dtype: type) -> OneHotEncoder:
     )
 
 
-def _tfidf(column: pd.Series, dtype: type, streamed: bool) -> Any:
+def _tfidf(column: pd.Series, dtype: type, n_rows: int) -> Any:
     from luce.data import cells
 
     sample = _sample(cells.as_labels(column.dropna()).tolist())
-    n_characters = len(column) * sum(map(len, sample)) / len(sample)
+    n_characters = n_rows * sum(map(len, sample)) / len(sample)
     tokens: dict[str, Any] = {"ngram_range": (1, 2), "dtype": dtype}
     if cells.is_unspaced(sample):  # a pair of characters is a word more often than not
         tokens["token_pattern"] = cells.WORD_OR_CHARACTER
-    if streamed or n_characters > HUGE_TEXT:
+    if n_characters > HUGE_TEXT:
         hashed = HashingVectorizer(n_features=HASHED_FEATURES, alternate_sign=False, norm=None, **tokens)
         return Pipeline([("hash", hashed), ("weight", TfidfTransformer(sublinear_tf=True))])
-    rare = 1 if len(column) < 1000 else 2
-    return TfidfVectorizer(sublinear_tf=True, min_df=rare, max_features=MAX_WORDS, **tokens)
+    return Words(sublinear_tf=True, min_df=1 if n_rows < 1000 else 2, **tokens)
 
 
 def _say_numbers(table: Any, names: list[str], steps: Pipeline) -> Iterable[str]:

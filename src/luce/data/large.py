@@ -200,7 +200,7 @@ def _encoded(table: Table, train: Array, text: list[str] | None) -> tuple[list[A
     found = Statistics()
     for part, frame in table.batches():
         if chosen[part].any():
-            found = found + Statistics.of(frame[chosen[part]], planned.columns, encode)
+            found.update(Statistics.of(frame[chosen[part]], planned.columns, encode))
     found.fit(planned, encode, table.sample)
     cache = Cache()
     width = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -114,8 +112,10 @@ def fit(train: LargeDataset, classifier: Any, text: list[str] | None = None) -> 
     index = np.arange(len(train)) if train.index is None else train.index
     planned = make_pipeline(table.sample, None, text=text)[0]
     encode = encoder(table.sample, planned.columns, len(index))
-    statistics = table.run(_statistics, index, planned.columns, encode)
-    reduce(add, table.gathered(statistics)).fit(planned, encode, table.sample)
+    found = Statistics()
+    for part in table.gathered(table.run(_statistics, index, planned.columns, encode)):
+        found.update(part)
+    found.fit(planned, encode, table.sample)
     like = encode.transform(planned.transform(table.sample[:1]))
     counts = np.diff(np.searchsorted(index, table.ends))
     blocks = [

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from luce.data import cells
 from luce.data.columns import MAX_CATEGORIES
 from luce.data.table import Table
+from luce.data.words import WordCounts, Words
 from luce.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -51,14 +52,17 @@ class Numbers:
 
 @dataclass
 class Statistics:
-    """What a table's pipeline learns from some of its rows; those of other rows can be added."""
+    """What a table's pipeline learns from some of its rows; those of others can be added, see `update`."""
 
     rows: int = 0
     missing: Counter[str] = field(default_factory=Counter)
     number_like: set[str] = field(default_factory=set)
     numbers: dict[str, Numbers] = field(default_factory=dict)
     categories: dict[str, Counter[Any]] = field(default_factory=dict)
-    words: dict[str, Array] = field(default_factory=dict)  # in how many rows each hashed word is
+    words: dict[str, Any] = field(
+        default_factory=dict
+    )  # in how many rows each word is: of one part a Counter
+    hashed: dict[str, Array] = field(default_factory=dict)  # the same where words are hashed
 
     @classmethod
     def of(cls, frame: pd.DataFrame, kinds: dict[str, cells.Kind], encode: ColumnTransformer) -> Statistics:
@@ -66,44 +70,50 @@ class Statistics:
         table = Table(kinds, {})
         clean = table.fit_transform(frame)
         found = cls(len(frame), Counter(table.missing_), set(table.number_like_))
-        hashers = {column: step for _, step, column in encode.transformers if isinstance(column, str)}
+        texts = {column: step for _, step, column in encode.transformers if isinstance(column, str)}
         for name, kind in kinds.items():
             values = clean[name].to_numpy()
             if kind == "category":
                 found.categories[name] = Counter("" if v != v else f"={v}" for v in values)
+            elif kind == "text" and isinstance(texts[name], Words):
+                found.words[name] = texts[name].rows_with(values)
             elif kind == "text":
-                found.words[name] = np.asarray(
-                    (hashers[name]["hash"].transform(values) > 0).sum(axis=0)
-                ).ravel()
+                hashed = texts[name]["hash"].transform(values) > 0
+                found.hashed[name] = np.asarray(hashed.sum(axis=0)).ravel()
             else:
                 found.numbers[name] = Numbers.of(values)
         return found
 
-    def __add__(self, other: Statistics) -> Statistics:
-        """Return the statistics of both parts."""
-        if not self.rows or not other.rows:
-            return self if self.rows else other
-        categories = {name: self.categories[name] + other.categories[name] for name in self.categories}
-        for name, counts in categories.items():
-            if len(counts) > MOST_VALUES:
+    def update(self, other: Statistics) -> None:
+        """Add the statistics of other rows of the same table."""
+        self.rows += other.rows
+        self.number_like |= other.number_like
+        for name, numbers in other.numbers.items():
+            self.numbers[name] = self.numbers.get(name, Numbers()) + numbers
+        self.missing.update(other.missing)
+        for name, counts in other.categories.items():
+            known = self.categories.setdefault(name, Counter())
+            known.update(counts)
+            if len(known) > MOST_VALUES:
                 raise InputError(
                     f"column {name!r} has more than {MOST_VALUES:,} different values: drop it, or name it "
                     "with --text"
                 )
-        return Statistics(
-            self.rows + other.rows,
-            self.missing + other.missing,
-            self.number_like | other.number_like,
-            {name: self.numbers[name] + other.numbers[name] for name in self.numbers},
-            categories,
-            {name: self.words[name] + other.words[name] for name in self.words},
-        )
+        for name, rows in other.words.items():
+            self.words.setdefault(name, WordCounts()).update(rows)
+        for name, hashed in other.hashed.items():
+            self.hashed[name] = self.hashed.get(name, 0) + hashed
 
     def fit(self, table: Table, encode: ColumnTransformer, sample: pd.DataFrame) -> None:
         """Fit the steps of a pipeline as they would be fitted to all the rows.
 
         `sample` are some of the rows, from which only the layout of the result, sparse or dense, is told.
         """
+        chosen = {}
+        for _, step, column in encode.transformers:
+            if isinstance(step, Words):
+                chosen[column] = step.chosen(self.words[column].items())
+                step.set_params(vocabulary=list(chosen[column]))
         clean = table.fit_transform(sample)
         table.missing_ = {name: self.missing[name] for name in table.columns}
         table.number_like_ = [name for name in table.columns if name in self.number_like]
@@ -111,10 +121,16 @@ class Statistics:
         for name, step, columns in encode.transformers_:
             if name == "number":
                 self._fit_numbers(step, columns)
+            elif isinstance(step, Words):
+                step.set_params(vocabulary=None)  # as if it had chosen its words itself
+                step.weigh(np.array(list(chosen[columns].values())), self.rows)
             elif isinstance(columns, str):
                 # the formula of scikit-learn, in which one more row holds every word
-                weight = np.log((1 + self.rows) / (1 + self.words[columns])) + 1
+                weight = np.log((1 + self.rows) / (1 + self.hashed[columns])) + 1
                 step["weight"].idf_ = weight.astype(step["hash"].dtype)
+        for _, step, _ in encode.transformers:
+            if isinstance(step, Words):
+                step.set_params(vocabulary=None)
         encode.sparse_output_ = any(isinstance(c, str) or n == "category" for n, _, c in encode.transformers_)
         if encode.sparse_output_:
             X = encode.transform(clean)

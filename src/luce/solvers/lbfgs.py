@@ -93,7 +93,8 @@ class LBFGS:
         if state.gap < np.inf:
             memory["gaps"].append((count, state.gap))
         if count >= memory["due"]:
-            _refresh(objective, state, _left(memory["gaps"], goal))
+            # of a fit that goes on from another the next one may profit too
+            _refresh(objective, state, np.inf if memory["begun"] else _left(memory["gaps"], goal))
         return state
 
     def move(self, objective: Objective, state: State, theta: Array) -> State:
