@@ -201,7 +201,7 @@ def _sample(values: Sequence[str], size: int = 1000) -> Sequence[str]:
 
 
 def encoder(frame: pd.DataFrame, kinds: dict[str, Kind], n_rows: int | None = None) -> ColumnTransformer:
-    """Return the unfitted encoder of the columns of a table, or of one so long of which `frame` is a sample."""
+    """Return the unfitted encoder of a table's columns, or of one of `n_rows` of which this is a sample."""
     n_rows = n_rows or len(frame)
     numbers = [name for name, kind in kinds.items() if kind not in ("category", "text")]
     categories = [name for name, kind in kinds.items() if kind == "category"]

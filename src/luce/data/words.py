@@ -68,7 +68,7 @@ class Words(TfidfVectorizer):  # type: ignore[misc]
 
 
 class WordCounts:
-    """In how many rows each word is, of any number of rows and words: what has no room lies on disk, sorted."""
+    """In how many rows each word is, for any number of words: what has no room lies on disk, sorted."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from luce.solvers.certificate import Certificate, Inverse, carry, certify, certi
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
 _IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
 _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold in fewer is worth the wait
-_WELL_BELOW = 0.1  # of the tolerance: here a certificate is cheap
+_WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 _UNSEEN = 4  # iterations after which the gap is estimated again, or an eighth more, if that is more
