@@ -40,12 +40,11 @@ class Words(TfidfVectorizer):  # type: ignore[misc]
         kept = np.sort(np.argsort(-rows, kind="stable")[:MAX_WORDS])
         words = self.get_feature_names_out()[kept]
         self.vocabulary_ = {word: i for i, word in enumerate(words.tolist())}
-        self.weigh(rows[kept], counts.shape[0])
-        weights = TfidfTransformer(
+        counts = counts[:, kept]
+        self._tfidf = TfidfTransformer(
             norm=self.norm, use_idf=self.use_idf, smooth_idf=self.smooth_idf, sublinear_tf=self.sublinear_tf
-        )
-        weights.idf_ = self.idf_
-        return weights.transform(counts[:, kept], copy=False)
+        ).fit(counts)
+        return self._tfidf.transform(counts, copy=False)
 
     def rows_with(self, documents: Iterable[str]) -> Counter[str]:
         """Return in how many of some rows each word is."""
@@ -64,7 +63,7 @@ class Words(TfidfVectorizer):  # type: ignore[misc]
 
     def weigh(self, rows: Array, n_rows: int) -> None:
         """Set the weights of the words that are in so many of all the rows: scikit-learn's, smoothed."""
-        self.idf_ = (np.log((1 + n_rows) / (1 + rows)) + 1).astype(self.dtype)
+        self.idf_ = np.log(np.asarray(1 + n_rows, self.dtype) / (1 + rows).astype(self.dtype)) + 1
 
 
 class WordCounts:
