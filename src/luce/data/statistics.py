@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from luce.data import cells
 from luce.data.columns import MAX_CATEGORIES
 from luce.data.table import Table
-from luce.data.words import WordCounts, Words
+from luce.data.words import WordCounts, Words, idf
 from luce.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -59,10 +59,9 @@ class Statistics:
     number_like: set[str] = field(default_factory=set)
     numbers: dict[str, Numbers] = field(default_factory=dict)
     categories: dict[str, Counter[Any]] = field(default_factory=dict)
-    words: dict[str, Any] = field(
-        default_factory=dict
-    )  # in how many rows each word is: of one part a Counter
-    hashed: dict[str, Array] = field(default_factory=dict)  # the same where words are hashed
+    # in how many rows each word is, of one part a Counter, and the same where words are hashed
+    words: dict[str, Any] = field(default_factory=dict)
+    hashed: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: pd.DataFrame, kinds: dict[str, cells.Kind], encode: ColumnTransformer) -> Statistics:
@@ -125,9 +124,7 @@ class Statistics:
                 step.set_params(vocabulary=None)  # as if it had chosen its words itself
                 step.weigh(np.array(list(chosen[columns].values())), self.rows)
             elif isinstance(columns, str):
-                # the formula of scikit-learn, in which one more row holds every word
-                weight = np.log((1 + self.rows) / (1 + self.hashed[columns])) + 1
-                step["weight"].idf_ = weight.astype(step["hash"].dtype)
+                step["weight"].idf_ = idf(self.hashed[columns], self.rows, step["hash"].dtype)
         for _, step, _ in encode.transformers:
             if isinstance(step, Words):
                 step.set_params(vocabulary=None)

@@ -62,8 +62,14 @@ class Words(TfidfVectorizer):  # type: ignore[misc]
         return dict(sorted(found.items()))
 
     def weigh(self, rows: Array, n_rows: int) -> None:
-        """Set the weights of the words that are in so many of all the rows: scikit-learn's, smoothed."""
-        self.idf_ = np.log(np.asarray(1 + n_rows, self.dtype) / (1 + rows).astype(self.dtype)) + 1
+        """Set the weights of the words, which are in so many of all the rows."""
+        self.idf_ = idf(rows, n_rows, self.dtype)
+
+
+def idf(rows: Array, n_rows: int, dtype: Any) -> Array:
+    """Return the weights of words that are in so many rows: scikit-learn's, as if one more row held all."""
+    weights: Array = np.log(np.asarray(1 + n_rows, dtype) / (1 + rows).astype(dtype)) + 1
+    return weights
 
 
 class WordCounts:

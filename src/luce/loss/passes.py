@@ -260,9 +260,8 @@ def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tu
     for part, tile in _tiles(X, np.empty((X.shape[1], 1))):
         w = np.ones(tile.shape[0]) if weight is None else weight[part]
         if sp.issparse(tile):
-            columns = tile.tocsc().astype(
-                np.float64
-            )  # linear in the entries, and then duplicates are neighbours
+            # by columns, which takes time linear in the entries, duplicates are neighbours
+            columns = tile.tocsc().astype(np.float64)
             columns.sum_duplicates()
             first += w @ columns
             np.square(columns.data, out=columns.data)

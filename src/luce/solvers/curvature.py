@@ -18,9 +18,7 @@ _MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken
 _CHUNK = 1 << 17  # numbers at a time, which stay in the cache
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
 _ROWS_PER_FEATURE = 6  # drawn for each class's block
-_CALL = (
-    1e7  # multiplications take as long as the rest of what is done for a pair of classes in a tile of rows
-)
+_CALL = 1e7  # multiplications take as long as all else that is done for a pair of classes in a tile
 _SHARE = 1e-3  # of each block comes from all samples alike: what the few drawn ones miss must not look free
 
 
@@ -204,8 +202,7 @@ class Blocks:
             """Finish a block in place: a second array of that size may be too much. Return its scale."""
             block = H[k]
             if objective.fit_intercept:
-                block[:-1] -= mean[:, None] * block[-1]
-                block[:, :-1] -= block[:, -1:] * mean
+                _centre(block, mean)
             block += share[k] * gram
             diagonal = np.einsum("dd->d", block)  # a view
             diagonal += 1e-7 * diagonal
@@ -236,18 +233,12 @@ class Blocks:
         """Return the inverse times a gradient."""
         xp = namespace(gradient)
         C, size, _ = self._inverses.shape
-        right = astype(gradient.T, np.float64)
-        if self._mean is not None:
-            right = xp.concat([right[:, :-1] - right[:, -1:] * self._mean, right[:, -1:]], axis=1)
+        right = _centred(gradient, self._mean)
         narrow = self._inverses.dtype
         free = astype((self._inverses @ xp.astype(right, narrow)[:, :, None])[:, :, 0], np.float64)
         pull = xp.astype(self._tie @ xp.sum(free, axis=0), narrow)
         free -= (self._inverses.reshape(C * size, size) @ pull).reshape(C, size)
-        if self._mean is not None:
-            free[:, -1] -= free[:, :-1] @ self._mean
-        inverse: Array = xp.empty_like(gradient)
-        inverse[...] = free.T
-        return inverse
+        return _uncentred(free, self._mean, gradient)
 
 
 class Whole:
@@ -275,8 +266,7 @@ class Whole:
         H: Array = np.zeros((C, size, C, size), dtype=np.float32)
         for j, k, block in zip(*pairs, means, strict=True):
             if objective.fit_intercept:
-                block[:-1] -= mean[:, None] * block[-1]
-                block[:, :-1] -= block[:, -1:] * mean
+                _centre(block, mean)
             block *= scale
             block *= scale[:, None]
             H[j, :, j] += block
@@ -314,18 +304,36 @@ class Whole:
     def inverse(self, gradient: Array) -> Array:
         """Return the inverse times a gradient."""
         xp = namespace(gradient)
-        right = astype(gradient.T, np.float64)
-        if self._mean is not None:
-            right = xp.concat([right[:, :-1] - right[:, -1:] * self._mean, right[:, -1:]], axis=1)
+        right = _centred(gradient, self._mean)
         flat = astype((right * self._scale).reshape(-1), self._inverse.dtype)
         rows = shares(len(flat), self._threads)
         products = in_threads(lambda part: self._inverse[slice(*part)] @ flat, rows, self._threads)
         free = astype(xp.concat(products), np.float64).reshape(right.shape) * self._scale
-        if self._mean is not None:
-            free[:, -1] -= free[:, :-1] @ self._mean
-        inverse: Array = xp.empty_like(gradient)
-        inverse[...] = free.T
-        return inverse
+        return _uncentred(free, self._mean, gradient)
+
+
+def _centre(block: Array, mean: Array) -> None:
+    """Turn a mean of [x, 1] [x, 1]^T into that of centred features, in place."""
+    block[:-1] -= mean[:, None] * block[-1]
+    block[:, :-1] -= block[:, -1:] * mean
+
+
+def _centred(gradient: Array, mean: Array | None) -> Array:
+    """Return a gradient (D', C) as that of centred features, (C, D') in float64; as it is without a mean."""
+    right = astype(gradient.T, np.float64)
+    if mean is None:
+        return right
+    centred: Array = namespace(right).concat([right[:, :-1] - right[:, -1:] * mean, right[:, -1:]], axis=1)
+    return centred
+
+
+def _uncentred(step: Array, mean: Array | None, like: Array) -> Array:
+    """Return a step for centred features (C, D'), which is changed, as one for the features, like `like`."""
+    if mean is not None:
+        step[:, -1] -= step[:, :-1] @ mean
+    out: Array = namespace(like).empty_like(like)
+    out[...] = step.T
+    return out
 
 
 def _cholesky(matrix: Array) -> Array:

@@ -66,7 +66,6 @@ class LBFGS:
             _learn(pairs, state.theta, gradient, point)
         state = _state(objective, point, memory)
         took, memory["begun"] = memory["count"] - memory["begun"], memory["count"]
-        memory["gaps"] = []
         if memory["worth"]:
             soon = _SETTLE if took > memory["worth"] else memory["worth"]
             memory["due"] = min(memory["due"], memory["count"] + soon)
@@ -144,16 +143,16 @@ def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
     A look that takes much longer than the iterations that are `left` is put off, but not for long.
     """
     memory, count = state.memory, state.memory["count"]
+    blocks, whole = max(10.0, Blocks.cost(objective)), max(10.0, Whole.cost(objective))
+    kind, worth = (Whole, whole) if count >= whole else (Blocks, blocks) if count >= blocks else (None, 0.0)
+    if kind is not None and count - memory["looked"] + left < 1.25 * kind.cost(objective):
+        memory["due"] = count + max(_RATE, left)
+        return
     every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
     A = Product.of(objective).classes(sample, state.theta)
     if "worth" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
         memory["due"] = np.inf
-        return
-    blocks, whole = max(10.0, Blocks.cost(objective)), max(10.0, Whole.cost(objective))
-    kind, worth = (Whole, whole) if count >= whole else (Blocks, blocks) if count >= blocks else (None, 0.0)
-    if kind is not None and count - memory["looked"] + left < 1.25 * kind.cost(objective):
-        memory["due"] = count + max(_RATE, left)
         return
     memory["worth"] = worth  # iterations before it has paid for itself
     if kind is None:
