@@ -139,11 +139,15 @@ def test_many_threads_work_on_rows_worth_it(compute):
 
 
 @compiled
-def test_sparse_gradient_that_threads_share():
+@pytest.mark.parametrize(
+    ("n_features", "n_classes"), [(700_000, 3), (300_000, 8), (300_000, 9), (300_000, 15)]
+)
+def test_sparse_gradient_that_threads_share(n_features, n_classes):
     """Gradients of single threads would take too much memory, so the threads share one by columns."""
     rng = np.random.default_rng(0)
-    X = sp.random_array((900, 300_000), density=3e-4, rng=rng, format="csr", dtype=np.float32)
-    W, b, y = rng.standard_normal((300_000, 9)).astype(np.float32), np.ones(9), rng.integers(0, 9, 900)
+    X = sp.random_array((900, n_features), density=3e-4, rng=rng, format="csr", dtype=np.float32)
+    W = rng.standard_normal((n_features, n_classes)).astype(np.float32)
+    b, y = np.ones(n_classes), rng.integers(0, n_classes, 900)
     want = passes.value_and_gradient(W, b, X, y, None)
     for threads in (2, 3):
         got = native.value_and_gradient(W, b, X, y, None, 0.0, threads)
@@ -289,6 +293,58 @@ SMALL = """
 @pytest.mark.parametrize("variant", core.variants() if core is not None else [])
 def test_every_instruction_set_of_this_machine(variant):
     assert run(SMALL, LUCE_CPU=variant) == "luce.loss.native"
+
+
+@pytest.fixture(params=core.variants() if core is not None else [])
+def variant(request):
+    core.use(request.param)
+    yield request.param
+    core.use(core.variants()[0])
+
+
+@compiled
+@pytest.mark.parametrize("size", [0, 1, 7, 16, 1023, 5003])
+def test_sums_and_products_of_vectors(variant, size):
+    rng = np.random.default_rng(0)
+    vectors = [
+        v.astype(t) for v, t in zip(rng.standard_normal((6, size)), 3 * [np.float32, float], strict=True)
+    ]
+    exact = np.array(vectors, dtype=float)
+    factors = rng.standard_normal(6)
+    for threads, dtype in itertools.product((1, 3), (np.float32, np.float64)):
+        out = np.full(size, np.nan, dtype)
+        core.combine(out, factors.tolist(), vectors, threads)
+        np.testing.assert_allclose(out, factors @ exact, rtol=1e-6, atol=1e-15 if dtype is float else 1e-6)
+        own = exact[0].astype(dtype)
+        core.combine(own, [2.0, 1.0], [own, vectors[1]], threads)
+        np.testing.assert_array_equal(own, (2 * exact[0].astype(dtype) + exact[1]).astype(dtype))
+        for n_second in (1, 4, 6):
+            found = np.full((6, n_second), np.nan)
+            core.products(vectors, vectors[:n_second], found, threads)
+            np.testing.assert_allclose(found, exact @ exact[:n_second].T, rtol=1e-13, atol=1e-13 * size)
+    with pytest.raises(ValueError, match="differ in length"):
+        core.combine(np.zeros(size + 1), [1.0], [np.zeros(size)], 1)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 3, 15, 16, 17, 70])
+def test_mixing_of_classes(variant, n_classes, dtype):
+    rng = np.random.default_rng(0)
+    R = np.linalg.qr(rng.standard_normal((n_classes, n_classes)))[0]
+    a, last = rng.uniform(0.1, 1, n_classes), rng.standard_normal(n_classes)
+    room = ((0, 0), (0, -n_classes % 16))
+    padded = [np.pad(np.ascontiguousarray(matrix), room).astype(dtype) for matrix in (R, R.T)]
+    for n_features, threads, kind in itertools.product((1, 5, 300), (1, 3), (np.float32, np.float64)):
+        e, centre = rng.uniform(0, 1, n_features), rng.standard_normal(n_features)
+        G = rng.standard_normal((n_features, n_classes)).astype(kind)
+        want = (G - np.outer(centre, last)) @ R / (np.outer(e, a) + 0.01) @ R.T
+        out, pull = np.full(G.shape, np.nan, dtype), np.zeros((threads, n_classes))
+        vectors = [v.astype(dtype) for v in (e, centre, last)]
+        core.mix(G, *vectors, *padded, a.astype(dtype), 0.01, out, pull)
+        rounding = (1e-5 if dtype is np.float32 else 1e-13) * abs(want).max()
+        np.testing.assert_allclose(out, want, rtol=0, atol=rounding)
+        np.testing.assert_allclose(pull.sum(axis=0), centre @ want, rtol=0, atol=rounding * n_features)
 
 
 def test_numpy_rung_on_request():

@@ -376,11 +376,13 @@ def test_a_certificate_that_single_precision_spoils_is_found_in_double():
     assert found.gap <= target * found.value and set(sought) == {np.dtype(np.float32), np.dtype(np.float64)}
 
 
-@pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_sums_in_parts_are_sums(kind, monkeypatch):
+@pytest.mark.parametrize(("kind", "native"), [("numpy", True), ("numpy", False), ("torch", False)])
+def test_sums_of_arrays(kind, native, monkeypatch):
     xp = pytest.importorskip(kind)
     monkeypatch.setattr(arrays, "_PART", 7)
     monkeypatch.setattr(arrays, "_PART_AWAY", 7)
+    if not native:
+        monkeypatch.setattr(arrays, "core", None)
     rng = np.random.default_rng(0)
     for shape in ((0, 3), (1, 1), (5, 3), (4, 20)):
         a, b = rng.standard_normal((2, *shape))
@@ -392,6 +394,13 @@ def test_sums_in_parts_are_sums(kind, monkeypatch):
         assert arrays.dot(A, B) == pytest.approx(float((a * b).sum()), rel=1e-13, abs=1e-13)
         assert arrays.add_times(A, 4.0, B) is A
         np.testing.assert_array_equal(np.asarray(A), a + 4 * b)
+        stack = rng.standard_normal((3, *shape))
+        found = arrays.products(xp.asarray(stack), [A, B])
+        want = np.einsum("knm,jnm->kj", stack, [a + 4 * b, b])
+        np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-12)
+        assert arrays.add_sum(A, 0.5, np.array([1.0, -2.0, 3.0]), xp.asarray(stack)) is A
+        want = 0.5 * (a + 4 * b) + stack[0] - 2 * stack[1] + 3 * stack[2]
+        np.testing.assert_allclose(np.asarray(A), want, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

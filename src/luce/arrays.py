@@ -8,21 +8,20 @@ many megabytes costs more to get from the system than to fill.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, to_device
-from scipy.linalg import get_blas_funcs
 
+from luce._native import core
 from luce.loss.inputs import Array
-from luce.loss.threads import in_threads, thread_count
+from luce.loss.threads import thread_count
 
 _PART = 1 << 17  # numbers of an array on the host at a time, which stay in the cache
 _PART_AWAY = 1 << 26  # of one on a device, where it is launches that cost
-_READS = 64  # of numbers, so many times a thread's worth of multiplications, before a thread is worth it
 
-R = TypeVar("R")
+_FLOATS = (np.float32, np.float64)
 
 
 def namespace(array: Array) -> Any:
@@ -38,45 +37,63 @@ def parts(array: Array, together: int = 1) -> Iterator[slice]:
         yield slice(first, min(first + rows, array.shape[0]))
 
 
-def in_parts(function: Callable[[slice], R], array: Array, times: int, together: int = 1) -> list[R]:
-    """Return a function's results for the parts of an array, see :func:`parts`.
-
-    On the host threads take them in turn, if each number is read so many times that threads are worth it.
-    """
-    work = math.prod(array.shape) * times // _READS
-    threads = thread_count(None, work) if isinstance(array, np.ndarray) else 1
-    return in_threads(function, parts(array, together), threads)
-
-
 def add_times(out: Array, factor: float, array: Array) -> Array:
     """Add a multiple of an array (n, m), of any dtype, to another in place, and return that."""
-    if isinstance(out, np.ndarray) and out.dtype == array.dtype and _flat(out) and _flat(array):
-        (axpy,) = get_blas_funcs(("axpy",), (out,))
-        axpy(array.reshape(-1), out.reshape(-1), a=factor)
-        return out
+    if compiled(out, array):
+        return _combine(out, [1.0, factor], [out, array])
     for part in parts(out):
         out[part] += factor * array[part]
     return out
-
-
-def _flat(array: Array) -> bool:
-    return bool(array.flags.c_contiguous)
 
 
 def plus_times(a: Array, factor: float, b: Array, dtype: Any) -> Array:
     """Return an array (n, m) plus a multiple of another, which is taken in its own dtype, in a dtype."""
     xp = namespace(a)
     out: Array = xp.empty_like(a, dtype=getattr(xp, np.dtype(dtype).name))
+    if compiled(out, a, b):
+        return _combine(out, [1.0, factor], [a, b])
     for part in parts(out):
         out[part] = a[part] + factor * b[part]
     return out
 
 
+def add_sum(out: Array, factor: float, weights: Array, arrays: Array) -> Array:
+    """Multiply an array (n, m) by a factor, add a weighted sum of arrays (k, n, m), and return it."""
+    if compiled(out, arrays):
+        return _combine(out, [factor, *weights.tolist()], [out, *arrays])
+    weights = namespace(out).asarray(weights, dtype=arrays.dtype, device=out.device)
+    for part in parts(out, together=len(arrays)):
+        out[part] *= factor
+        out[part] += (weights @ arrays[:, part].reshape(len(arrays), -1)).reshape(out[part].shape)
+    return out
+
+
+def products(first: Sequence[Array] | Array, second: Sequence[Array] | Array) -> Array:
+    """Return the inner products of each of the first with each of the second, in float64 and as NumPy's.
+
+    Arrays are of one shape (n, m), and of any dtype; `first` and `second` may also be stacked, (k, n, m).
+    """
+    if compiled(*first, *second):
+        found = np.empty((len(first), len(second)))
+        threads = thread_count(None, first[0].size * (len(first) + len(second)))
+        core.products([_flat(a) for a in first], [_flat(b) for b in second], found, threads)
+        return found
+    xp = namespace(first[0])
+    total = xp.zeros((len(first), len(second)), dtype=xp.float64, device=first[0].device)
+    for part in parts(first[0], together=len(first) + len(second)):
+        rows, columns = (
+            xp.stack([astype(array[part], np.float64).reshape(-1) for array in arrays])
+            for arrays in (first, second)
+        )
+        total += rows @ columns.T
+    return on_host(total)
+
+
 def dot(a: Array, b: Array) -> float:
     """Return the inner product of two arrays of one shape; where their dtypes differ, in float64."""
-    if a.dtype == b.dtype:
-        return float(a.reshape(-1) @ b.reshape(-1))
-    return sum(dot(astype(a[part], np.float64), astype(b[part], np.float64)) for part in parts(a))
+    if a.dtype != b.dtype or compiled(a, b):
+        return float(products([a], [b])[0, 0])
+    return float(a.reshape(-1) @ b.reshape(-1))
 
 
 def norm(a: Array) -> float:
@@ -103,3 +120,21 @@ def beside(values: Array, array: Array) -> Array:
 def on_host(array: Array) -> Array:
     """Return an array as NumPy's."""
     return np.asarray(to_device(array, "cpu"))
+
+
+def compiled(*arrays: Array) -> bool:
+    """Return whether compiled code can work on these arrays as they lie."""
+    return core is not None and all(
+        isinstance(array, np.ndarray) and array.flags.c_contiguous and array.dtype in _FLOATS
+        for array in arrays
+    )
+
+
+def _flat(array: Array) -> Array:
+    return array.reshape(-1)
+
+
+def _combine(out: Array, factors: list[float], arrays: list[Array]) -> Array:
+    threads = thread_count(None, out.size * len(arrays))
+    core.combine(_flat(out), factors, [_flat(array) for array in arrays], threads)
+    return out

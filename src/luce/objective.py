@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luce.arrays import add_times, astype, beside, dot, namespace, parts
+from luce.arrays import add_sum, add_times, astype, beside, dot, namespace, parts
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -159,13 +159,12 @@ class Objective:
         """Return the mean that these sums make, with the penalty's part, in the dtype of theta."""
         total = self.data.total_weight
         out: Array = namespace(theta).empty_like(theta)
+        weights = self.weights(out)
         for part in parts(W):
-            out[part] = theta[part]
-            mean = out[part]
-            mean *= self.reg
-            mean += W[part] / total
+            weights[part] = W[part]
         if self.fit_intercept:
             out[-1] = b / total
+        add_sum(weights, 1 / total, np.array([self.reg]), self.weights(theta)[None])
         return out
 
     def _sum(self, name: str, *args: Any, cost: float = 1.0, **options: Any) -> Any:

@@ -58,15 +58,27 @@ struct DensePart {
 struct SparsePart {
   const RowTask* task;
   Csr X;
-  // (D, C) and (C,) of the compute type, V and c where a direction is needed. One vector may be read beyond
-  // the end of b and c, and of W and V if there are fewer classes than lanes.
+  // (D, C) and (C,) of the compute type, V and c where a direction is needed. Rows of W and V are `width` apart;
+  // one vector may be read beyond the end of b and c, and of W and V if these are narrower than a vector.
   const void *W, *b, *V, *c;
+  int64_t width;
   int64_t begin, end;
   void* residuals;   // (end - begin, C) of the compute type and a vector's room, or null if there is no gradient
   double* gradient;  // D + 1 rows of C, `gradient_step` apart, the last one db; added to
   int64_t gradient_step;
   RowSums sums;
   void* scratch;  // `sparse_scratch` bytes, aligned to 64
+};
+
+// out = (G - centre last^T) R / (e a^T + reg) R^T, row by row, and pull += centre^T out. All but G are of the
+// compute type; R and R^T have rows of `step`, whole vectors, zeros behind.
+struct Mixing {
+  const void* G;
+  bool wide;  // G
+  int64_t n_classes, step;
+  const void *e, *centre, *last, *R, *RT, *a;
+  double reg;
+  void* out;
 };
 
 // The kernels for one instruction set and one compute type.
@@ -83,11 +95,35 @@ struct Kernels {
   // Rows begin..end of a block of scores, in place: class j of row i at Z[j * step + i - first_row].
   void (*rows)(const RowTask&, void* Z, void* U, int64_t step, int64_t first_row, int64_t begin, int64_t end,
                void* scratch, RowSums&);
+  int64_t (*mix_scratch)(int64_t step);
+  void (*mix)(const Mixing&, int64_t first_row, int64_t last_row, double* pull, void* scratch);
+};
+
+// Numbers side by side; float64 if `wide`, else float32.
+struct Vector {
+  const void* data = nullptr;
+  bool wide = false;
+};
+
+struct Combination {
+  void* out;
+  bool wide;  // of `out`
+  const Vector* x;
+  const double* factor;
+  int64_t count;
+};
+
+struct Products {
+  const Vector *a, *b;
+  int64_t n_a, n_b;
 };
 
 struct Variant {
   const char* name;
   Kernels of_float, of_double;
+  void (*combine)(const Combination&, int64_t begin, int64_t end);
+  int64_t (*products_scratch)(const Products&);
+  void (*products)(const Products&, int64_t begin, int64_t end, double* sums, void* scratch);
 };
 
 extern const Variant baseline;

@@ -219,6 +219,7 @@ void hessian(AnyMatrix X, Block coefficients, int64_t n_classes, std::optional<W
 using Flat = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Dense2 = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+constexpr int64_t kWhole = 8;              // doubles in the widest vector
 constexpr int64_t kSpareBytes = 32 << 20;  // for gradients of single threads, and for residuals
 
 // Column bounds that give every thread about as many entries, from a sample of them.
@@ -238,8 +239,8 @@ template <class I> std::vector<int64_t> column_bounds(const Csr& X, int n_thread
   return bounds;
 }
 
-double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Flat W, Flat b,
-                                  std::optional<Flat> V, std::optional<Flat> c, int64_t n_classes,
+double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Block W, Flat b,
+                                  std::optional<Block> V, std::optional<Flat> c, int64_t n_classes,
                                   std::optional<Labels> labels, std::optional<AnyMatrix> soft,
                                   std::optional<Weights> weight, double smoothing,
                                   std::optional<Dense2> gradient, std::optional<Block> out, int n_threads) {
@@ -262,39 +263,43 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
   const int64_t width = wide ? 8 : 4, lanes = 64 / width;
   require(n_threads >= 1 && n_classes >= 1, "n_threads and n_classes are at least 1");
   require(needs_direction(task.op) == V.has_value() && V.has_value() == c.has_value(), "V and c go together");
+  const int64_t row = int64_t(W.shape(1));
   for (const auto* w : {&W, V ? &*V : nullptr})
-    require(!w || (w->dtype() == W.dtype() &&
-                   int64_t(w->shape(0)) >= n_features * n_classes + (n_classes < lanes ? lanes : 0)),
-            "W and V are (D, C), with room for a vector behind few classes");
+    require(!w || (w->dtype() == W.dtype() && int64_t(w->shape(0)) == n_features && int64_t(w->shape(1)) == row &&
+                   row >= std::max(n_classes, lanes)),
+            "W and V are (D, C), rows of at least a vector");
   for (const auto* w : {&b, c ? &*c : nullptr})
     require(!w || (w->dtype() == W.dtype() && int64_t(w->shape(0)) >= n_classes + lanes),
             "b and c are (C,), with room for a vector behind");
   require(has_gradient(task.op) == gradient.has_value(), "this operation has or has not a gradient");
   if (gradient)
-    require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) >= n_classes,
-            "gradient is (D + 1, C), or wider");
+    require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) == n_classes,
+            "gradient is (D + 1, C)");
   if (out) task.out = out_of(*out, wide, X.rows, n_classes);
   std::vector<RowSums> sums(static_cast<size_t>(n_threads));
   Interrupt interrupt;
-  const int64_t step = gradient ? int64_t(gradient->shape(1)) : 0;
-  const auto part_of = [&](int t, int64_t begin, int64_t end, void* residuals, double* into, void* scratch) {
-    return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr,
+  const auto part_of = [&](int t, int64_t begin, int64_t end, void* residuals, double* into, int64_t step,
+                           void* scratch) {
+    return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr, row,
                       begin, end, residuals, into, step, sums[size_t(t)], scratch};
   };
-  const int64_t size = (n_features + 1) * step, heads = n_classes * (V ? 2 : 1);
+  const int64_t padded = n_classes < kWhole ? n_classes : (n_classes + kWhole - 1) / kWhole * kWhole;
+  const int64_t size = gradient ? (n_features + 1) * padded : 0, heads = n_classes * (V ? 2 : 1);
   const int64_t scratch_bytes = (kernels.sparse_scratch(n_classes, heads) + 63) / 64 * 64;
   const bool own_gradients = size * 8 * n_threads <= kSpareBytes;
   {
     nb::gil_scoped_release release;
     if (!gradient || own_gradients) {
-      std::vector<double> others(gradient ? size_t(size) * size_t(n_threads - 1) : 0);
+      std::vector<Scratch> own;
+      for (int t = 0; t < n_threads; ++t) own.push_back(allocate(size * 8));
+      const auto of = [&](int t) { return reinterpret_cast<double*>(own[size_t(t)].get()); };
       in_threads(n_threads, [&](int t) {
         const int64_t tile = 256, last = boundary(X.rows, t + 1, n_threads);
         const Scratch scratch = allocate(scratch_bytes), residuals = allocate(tile * n_classes * width);
-        double* into = !gradient ? nullptr : t == 0 ? gradient->data() : others.data() + (t - 1) * size;
+        std::fill_n(of(t), size, 0.0);
         for (int64_t i = boundary(X.rows, t, n_threads); i < last; i += tile) {
-          SparsePart part = part_of(t, i, std::min(i + tile, last), gradient ? residuals.get() : nullptr, into,
-                                    scratch.get());
+          SparsePart part = part_of(t, i, std::min(i + tile, last), gradient ? residuals.get() : nullptr, of(t),
+                                    padded, scratch.get());
           kernels.sparse_rows(part);
           sums[size_t(t)] = part.sums;
           if (part.sums.bad_index) return;
@@ -304,10 +309,13 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
       });
       if (gradient)
         in_threads(n_threads, [&](int t) {
-          const int64_t from = boundary(size, t, n_threads), to = boundary(size, t + 1, n_threads);
-          double* sum = gradient->data();
-          for (int64_t other = 0; other < int64_t(others.size()); other += size)
-            for (int64_t k = from; k < to; ++k) sum[k] += others[size_t(other + k)];
+          const int64_t to = boundary(n_features + 1, t + 1, n_threads);
+          for (int64_t d = boundary(n_features + 1, t, n_threads); d < to; ++d)
+            for (int other = 0; other < n_threads; ++other) {
+              const double* from = of(other) + d * padded;
+              double* to_row = gradient->data() + d * n_classes;
+              for (int64_t k = 0; k < n_classes; ++k) to_row[k] += from[k];
+            }
         });
     } else {
       // One gradient for all: the threads share the rows of a block, then the columns of the gradient.
@@ -322,14 +330,15 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
         in_threads(n_threads, [&](int t) {
           const int64_t begin = boundary(n, t, n_threads), end = boundary(n, t + 1, n_threads);
           SparsePart part = part_of(t, first + begin, first + end, residuals.get() + begin * n_classes * width,
-                                    nullptr, scratch.get() + t * scratch_bytes);
+                                    nullptr, 0, scratch.get() + t * scratch_bytes);
           kernels.sparse_rows(part);
           sums[size_t(t)] = part.sums;
         });
         for (const RowSums& s : sums) stop = stop || s.bad_index;
         if (stop) break;
         in_threads(n_threads, [&](int t) {
-          const SparsePart part = part_of(t, first, first + n, residuals.get(), gradient->data(), nullptr);
+          const SparsePart part = part_of(t, first, first + n, residuals.get(), gradient->data(), n_classes,
+                                          scratch.get() + t * scratch_bytes);
           kernels.sparse_gradient(part, bounds[size_t(t)], bounds[size_t(t) + 1]);
         });
         stop = Interrupt::look(&interrupt);
@@ -364,6 +373,75 @@ double rows(int op, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> Z, i
     });
   }
   return collect(sums);
+}
+
+using FlatOut = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+std::vector<Vector> vectors_of(const std::vector<Flat>& arrays, size_t size) {
+  std::vector<Vector> found;
+  for (const Flat& array : arrays) {
+    require(array.shape(0) == size, "vectors differ in length");
+    found.push_back({array.data(), is_wide(array.dtype())});
+  }
+  return found;
+}
+
+void combine(FlatOut out, const std::vector<double>& factors, const std::vector<Flat>& arrays, int n_threads) {
+  const int64_t size = int64_t(out.shape(0));
+  const std::vector<Vector> x = vectors_of(arrays, size_t(size));
+  require(factors.size() == x.size(), "as many factors as vectors");
+  require(n_threads >= 1, "n_threads is at least 1");
+  const Combination task{out.data(), is_wide(out.dtype()), x.data(), factors.data(), int64_t(x.size())};
+  nb::gil_scoped_release release;
+  in_threads(n_threads,
+             [&](int t) { chosen->combine(task, boundary(size, t, n_threads), boundary(size, t + 1, n_threads)); });
+}
+
+void products(const std::vector<Flat>& first, const std::vector<Flat>& second, Dense2 out, int n_threads) {
+  require(!first.empty() && !second.empty() && n_threads >= 1, "there are vectors, and n_threads is at least 1");
+  require(out.shape(0) == first.size() && out.shape(1) == second.size(), "out is (first, second)");
+  const size_t size = first[0].shape(0), count = first.size() * second.size();
+  const std::vector<Vector> a = vectors_of(first, size), b = vectors_of(second, size);
+  const Products task{a.data(), b.data(), int64_t(a.size()), int64_t(b.size())};
+  nb::gil_scoped_release release;
+  std::vector<double> sums(count * size_t(n_threads));
+  in_threads(n_threads, [&](int t) {
+    const int64_t n = int64_t(size);
+    const Scratch scratch = allocate(chosen->products_scratch(task));
+    chosen->products(task, boundary(n, t, n_threads), boundary(n, t + 1, n_threads), sums.data() + size_t(t) * count,
+                     scratch.get());
+  });
+  std::fill_n(out.data(), count, 0.0);
+  for (size_t k = 0; k < sums.size(); ++k) out.data()[k % count] += sums[k];
+}
+
+using Rows = nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void mix(Rows G, Flat e, Flat centre, Flat last, Block R, Block RT, Flat a, double reg, Block out, Dense2 pull) {
+  const bool wide = is_wide(out.dtype());
+  const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
+  const size_t rows = out.shape(0), n_classes = out.shape(1), n_threads = pull.shape(0);
+  require(n_classes >= 1 && n_threads >= 1, "there are classes and threads");
+  for (const Flat* array : {&e, &centre, &last, &a}) {
+    require(is_wide(array->dtype()) == wide, "all but G are of one type");
+    require(array->shape(0) == (array == &e || array == &centre ? rows : n_classes), "vectors do not fit out");
+  }
+  const size_t step = R.shape(1);
+  for (const Block* matrix : {&R, &RT}) {
+    require(is_wide(matrix->dtype()) == wide, "all but G are of one type");
+    require(matrix->shape(0) == n_classes && matrix->shape(1) == step && step >= n_classes && step % 16 == 0,
+            "R is (C, C), rows padded to whole vectors");
+  }
+  require(G.shape(0) == rows && G.shape(1) == n_classes && pull.shape(1) == n_classes, "G or pull does not fit out");
+  const Mixing task{G.data(), is_wide(G.dtype()), int64_t(n_classes), int64_t(step), e.data(), centre.data(), last.data(),
+                    R.data(), RT.data(), a.data(), reg, out.data()};
+  nb::gil_scoped_release release;
+  in_threads(int(n_threads), [&](int t) {
+    const Scratch scratch = allocate(kernels.mix_scratch(int64_t(step)));
+    const int64_t n = int64_t(rows);
+    kernels.mix(task, boundary(n, t, int(n_threads)), boundary(n, t + 1, int(n_threads)),
+                pull.data() + size_t(t) * n_classes, scratch.get());
+  });
 }
 
 std::vector<std::string> variants() {
@@ -411,4 +489,11 @@ NB_MODULE(_core, m) {
   m.def("hessian", hessian, nb::arg("X"), nb::arg("coefficients"), nb::arg("n_classes"),
         nb::arg("weight").none(), nb::arg("H").noconvert(), nb::arg("n_threads"),
         "Add the Hessian to H (C, D + 1, C, D + 1): blocks j >= k, the lower triangle of each.");
+  m.def("mix", mix, nb::arg("G"), nb::arg("e"), nb::arg("centre"), nb::arg("last"), nb::arg("R"), nb::arg("RT"),
+        nb::arg("a"), nb::arg("reg"), nb::arg("out").noconvert(), nb::arg("pull").noconvert(),
+        "Write (G - centre last^T) R / (e a^T + reg) R^T to out (D, C), and add centre^T out to the rows of pull.");
+  m.def("combine", combine, nb::arg("out").noconvert(), nb::arg("factors"), nb::arg("arrays"), nb::arg("n_threads"),
+        "Write a sum of multiples of vectors to out, which may be one of them.");
+  m.def("products", products, nb::arg("first"), nb::arg("second"), nb::arg("out").noconvert(), nb::arg("n_threads"),
+        "Write the inner products of each of the first vectors with each of the second to out.");
 }

@@ -29,8 +29,9 @@ template <class T> int64_t sparse_tile_rows(int64_t n_heads) {
 
 template <class T> int64_t sparse_scratch(int64_t n_classes, int64_t n_heads) {
   const int64_t rows = sparse_tile_rows<T>(n_heads);
-  return int64_t(sizeof(T)) * ((rows + kLanes<T>)*n_heads + rows * n_heads + kLanes<T>) +
-         rows_scratch<T>(n_classes);
+  const int64_t scores = int64_t(sizeof(T)) * ((rows + kLanes<T>)*n_heads + rows * n_heads + kLanes<T>);
+  const int64_t residuals = int64_t(sizeof(double)) * (n_classes + 2 * kLanes<double>);
+  return larger(scores + rows_scratch<T>(n_classes), residuals);  // which are not needed at once
 }
 
 // nv vectors of b + sum_k value[k] * W[column[k]].
@@ -47,17 +48,17 @@ inline void weighted_rows(Entries<S, I> x, const T* W, int64_t width, const T* b
   for (int v = 0; v < nv; ++v) store<T>(out + v * L, sum[v]);
 }
 
-// One row of X W + b. The last vector overlaps the one before; with fewer classes than lanes it reads beyond
-// the row, and writes beyond it what the next row overwrites.
+// One row of X W + b, rows of W `width` apart. The last vector overlaps the one before; with fewer classes than
+// lanes it reads beyond the row, and writes beyond it what the next row overwrites.
 template <class T, class S, class I>
-void row_scores(Entries<S, I> x, const T* W, const T* b, int64_t n_classes, T* out) {
+void row_scores(Entries<S, I> x, const T* W, int64_t width, const T* b, int64_t n_classes, T* out) {
   constexpr int L = kLanes<T>, wide = 8;
   int64_t c = 0;
-  for (; c + wide * L <= n_classes; c += wide * L) weighted_rows<wide>(x, W + c, n_classes, b + c, out + c);
-  for (; c + 2 * L <= n_classes; c += 2 * L) weighted_rows<2>(x, W + c, n_classes, b + c, out + c);
+  for (; c + wide * L <= n_classes; c += wide * L) weighted_rows<wide>(x, W + c, width, b + c, out + c);
+  for (; c + 2 * L <= n_classes; c += 2 * L) weighted_rows<2>(x, W + c, width, b + c, out + c);
   for (; c < n_classes; c += L) {
     const int64_t at = c + L <= n_classes || n_classes < L ? c : n_classes - L;
-    weighted_rows<1>(x, W + at, n_classes, b + at, out + at);
+    weighted_rows<1>(x, W + at, width, b + at, out + at);
   }
 }
 
@@ -74,9 +75,11 @@ template <class T, class S, class I> void sparse_rows_of(luce::SparsePart& part)
       for (int64_t k = 0; k < x.count; ++k)
         if (uint64_t(x.column[k]) >= uint64_t(part.X.columns)) part.sums.bad_index = true;
       if (part.sums.bad_index) return;
-      row_scores(x, static_cast<const T*>(part.W), static_cast<const T*>(part.b), C, by_row + i * heads);
-      if (part.V)
-        row_scores(x, static_cast<const T*>(part.V), static_cast<const T*>(part.c), C, by_row + i * heads + C);
+      const auto scores = [&](const void* W, const void* b, T* out) {
+        row_scores(x, static_cast<const T*>(W), part.width, static_cast<const T*>(b), C, out);
+      };
+      scores(part.W, part.b, by_row + i * heads);
+      if (part.V) scores(part.V, part.c, by_row + i * heads + C);
     }
     turn<T>(by_row, heads, n, heads, Z, step);
     run_rows<T>(task, Z, part.V ? Z + C * step : nullptr, step, first, first, first + n, memory, part.sums);
@@ -85,27 +88,33 @@ template <class T, class S, class I> void sparse_rows_of(luce::SparsePart& part)
   }
 }
 
-// gradient[column] += value * residual[row] for the entries in columns lo..hi; column D is the intercept. In
-// whole vectors where rows of the gradient are: what is then read beyond a residual goes beyond the classes.
+// gradient[column] += value * residual[row] for the entries in columns lo..hi; column D is the intercept. Where
+// rows of the gradient are not whole vectors, the last vector overlaps the one before, its first lanes zero.
 template <class T, class S, class I>
 void sparse_gradient_of(const luce::SparsePart& part, int64_t lo, int64_t hi) {
   constexpr int L = kLanes<double>;
   const int64_t C = part.task->n_classes, D = part.X.columns, step = part.gradient_step;
+  const int64_t whole = step % L == 0 ? step : C / L * L, left = whole < C ? C - whole : 0;
+  double *r = static_cast<double*>(part.scratch), *tail = r + C + L;
+  for (int64_t c = 0; c < L; ++c) r[C + c] = tail[c] = 0;
   luce::RowSums ignored;
-  const auto add = [&](int64_t column, double value, const T* r) {
+  const auto add = [&](int64_t column, double value) {
     double* g = part.gradient + column * step;
-    if (step % L == 0)
-      for (int64_t c = 0; c < C; c += L)
-        store<double>(g + c, load<double>(g + c) + value * load_as<double>(r + c));
-    else
-      for (int64_t c = 0; c < C; ++c) g[c] += value * double(r[c]);
+    for (int64_t c = 0; c < whole; c += L) store<double>(g + c, load<double>(g + c) + value * load<double>(r + c));
+    if (left && whole)
+      store<double>(g + C - L, load<double>(g + C - L) + value * load<double>(tail));
+    else if (left)
+      for (int64_t c = 0; c < C; ++c) g[c] += value * r[c];
   };
   for (int64_t i = part.begin; i < part.end; ++i) {
-    const T* r = static_cast<const T*>(part.residuals) + (i - part.begin) * C;
+    const T* residual = static_cast<const T*>(part.residuals) + (i - part.begin) * C;
+    for (int64_t c = 0; c < C; ++c) r[c] = double(residual[c]);
+    if (whole)
+      for (int64_t c = 1; c <= left; ++c) tail[L - c] = r[C - c];
     const Entries<S, I> x = entries<S, I>(part.X, i, ignored);
     for (int64_t k = 0; k < x.count; ++k)
-      if (x.column[k] >= lo && x.column[k] < hi) add(x.column[k], double(x.value[k]), r);
-    if (hi > D) add(D, 1.0, r);
+      if (x.column[k] >= lo && x.column[k] < hi) add(x.column[k], double(x.value[k]));
+    if (hi > D) add(D, 1.0);
   }
 }
 

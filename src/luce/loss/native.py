@@ -21,7 +21,7 @@ _MANY_SCORES = 128  # columns of scores from which BLAS is faster
 _BLAS_TILE_BYTES = 8 << 20
 _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
-_WHOLE = 8  # doubles in the widest vector: rows of a gradient are padded to a multiple of it
+_LINE = 64  # bytes in a cache line, and in the widest vector
 
 Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
 
@@ -99,8 +99,8 @@ def _packed(heads: list[Head]) -> Array:
 def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return zeros that begin a cache line: vectors that straddle two lines cost twice."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + 64, dtype=np.uint8)
-    skip = -memory.ctypes.data % 64
+    memory = np.zeros(size + _LINE, dtype=np.uint8)
+    skip = -memory.ctypes.data % _LINE
     aligned: Array = memory[skip : skip + size].view(dtype).reshape(shape)
     return aligned
 
@@ -112,23 +112,25 @@ def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float
         bias = np.zeros(n_classes + _LANES, dtype=task.dtype)
         if b is not None:
             bias[:n_classes] = b
-        arguments += [_with_room(W) if n_classes < _LANES else np.ascontiguousarray(W).ravel(), bias]
+        arguments += [_whole_rows(W), bias]
     arguments += [None] * (4 - len(arguments))
     index = np.promote_types(X.indices.dtype, X.indptr.dtype)
     arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
-    width = n_classes if n_classes < _WHOLE else -(-n_classes // _WHOLE) * _WHOLE
-    gradient = np.zeros((n_features + 1, width)) if task.has_gradient else None
+    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
     total = core.sparse(
         task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
     )
-    return total, None if gradient is None else gradient[:, :n_classes]
+    return total, gradient
 
 
-def _with_room(W: Array) -> Array:
-    """Return W flat, with room for one more vector behind it."""
-    flat = np.zeros(W.size + _LANES, dtype=W.dtype)
-    flat[: W.size] = W.ravel()
-    return flat
+def _whole_rows(W: Array) -> Array:
+    """Return W with rows of at least a vector, which begin a cache line if they are shorter."""
+    lanes = _LINE // W.dtype.itemsize
+    if W.shape[1] >= lanes:
+        return np.ascontiguousarray(W)
+    padded = _aligned_zeros((len(W), lanes), W.dtype)
+    padded[:, : W.shape[1]] = W
+    return padded
 
 
 def _by_blas(task: _Pass, heads: list[Head], X: Array, threads: int) -> tuple[float, Array | None]:

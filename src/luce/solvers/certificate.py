@@ -226,7 +226,7 @@ def settled(objective: Objective, residual: Array) -> Array:
         mean = xp.astype(objective.moments()[0], residual.dtype)
         left = xp.empty_like(weights)
         for part in parts(weights):
-            left[part] = weights[part] - mean[part, None] * residual[-1:]
+            left[part] = weights[part] - mean[part, None] @ residual[-1:]
     return left
 
 

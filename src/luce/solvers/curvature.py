@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.linalg as sl
 
-from luce.arrays import astype, beside, namespace, on_host
+from luce._native import core
+from luce.arrays import astype, beside, compiled, namespace, on_host, parts
 from luce.loss.inputs import Array
 from luce.loss.threads import blas_limited, in_threads, shares, thread_count
 from luce.objective import Objective
 from luce.solvers.certificate import MANY_CLASSES, Inverse
 
 _MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken as independent
-_CHUNK = 1 << 17  # numbers at a time, which stay in the cache
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
 _ROWS_PER_FEATURE = 6  # drawn for each class's block
 _CALL = 1e7  # multiplications take as long as all else that is done for a pair of classes in a tile
+_MANY_COLUMNS = 128  # from which BLAS is faster than a loop over rows
+_LANES = 16  # in the widest vector
 _SHARE = 1e-3  # of each block comes from all samples alike: what the few drawn ones miss must not look free
 
 
@@ -66,41 +70,25 @@ class Product:
 
     def inverse(self, objective: Objective, A: Array) -> Inverse:
         """Return the inverse for a mean class curvature A (C, C), or its diagonal (C,)."""
-        D, C = objective.data.n_features, objective.data.n_classes
-        rows = max(1, _CHUNK // C)
+        D = objective.data.n_features
         reg, least = self._floors(objective, A)
         safe = self.Q is None and max(float(self.e.max()) * float(A.max()), 1 / reg) < 1e25
         dtype = objective.dtype if safe else np.float64  # a few digits will do, if none is out of range
-        solve = (Mixed if A.ndim == 2 else Separate)(A, dtype).solve
+        classes = (Mixed if A.ndim == 2 else Separate)(A, dtype)
         e, centre = astype(self.e, dtype), astype(self._centre, dtype)
-        work = D * C * (C if A.ndim == 2 else 16) // 16
-        threads = thread_count(None, work) if isinstance(self.e, np.ndarray) else 1
 
         def apply(gradient: Array) -> Array:
             xp = namespace(gradient)
             last = astype(gradient[D:], dtype)  # (1, C), or (0, C) without an intercept
-            if self.Q is None:
-                G, W = gradient, xp.empty_like(gradient)
-            else:
-                G = (astype(gradient[:D].T, dtype) @ self.Q).T  # faster so: Q is the large one
-                W = xp.empty(gradient.shape, dtype=G.dtype, device=G.device)
-
-            def solved(at: int) -> Array:
-                """Fill some rows of W; return what they pull the intercept by."""
-                part = slice(at, min(at + rows, D))
-                g = astype(G[part], dtype)
-                if len(last):
-                    g = g - centre[part, None] @ last
-                w = solve(e[part], reg, g)
-                W[part] = w
-                pull: Array = centre[part] @ w
-                return pull
-
-            pulled = sum(in_threads(solved, range(0, D, rows), threads), start=xp.zeros_like(last))
+            W = xp.empty_like(gradient, dtype=getattr(xp, np.dtype(dtype).name))
+            G = gradient[:D]
+            if self.Q is not None:
+                G = (astype(G.T, dtype) @ self.Q).T  # faster so: Q is the large one
+            pulled = classes.solve_centred(e, reg, G, centre, last, W[:D])
             if self.Q is not None:
                 W[:D] = (W[:D].T @ self.Q.T).T
             if len(last):
-                W[D:] = solve(xp.ones_like(e[:1]), least, last) - pulled
+                W[D:] = classes.solve(xp.ones_like(e[:1]), least, last) - pulled
             inverse: Array = W
             return inverse
 
@@ -127,8 +115,37 @@ class Product:
         return sl.block_diag(S, 1.0) if intercept else S
 
 
-class Mixed:
-    """The inverses of e A + reg I for many e, by the eigenvectors R of A; what it solves has a dtype."""
+class _Classes(ABC):
+    """The inverses of e A + reg I for many e, A being the classes' curvature; what is solved has a dtype."""
+
+    def __init__(self, dtype: Any, work: int) -> None:
+        self.dtype = np.dtype(dtype)
+        self._work = work  # for each number that is solved for, in multiplications
+
+    @abstractmethod
+    def solve(self, e: Array, reg: float, G: Array) -> Array:
+        """Return the solution for each e and row of G."""
+
+    def solve_centred(self, e: Array, reg: float, G: Array, centre: Array, last: Array, out: Array) -> Array:
+        """Write the solution for each e and row of G - centre last to `out`, and return centre^T out.
+
+        `last` is (1, C), or (0, C) for nothing to subtract.
+        """
+
+        def solved(part: slice) -> Array:
+            g = astype(G[part], self.dtype)
+            if len(last):
+                g = g - centre[part, None] @ last
+            out[part] = self.solve(e[part], reg, g)
+            return centre[part] @ out[part]
+
+        threads = thread_count(None, math.prod(out.shape) * self._work) if isinstance(out, np.ndarray) else 1
+        start = namespace(out).zeros_like(out[0])
+        return sum(in_threads(solved, parts(out, together=4), threads), start=start)
+
+
+class Mixed(_Classes):
+    """Of a whole A, by its eigenvectors R."""
 
     def __init__(self, A: Array, dtype: Any = np.float64) -> None:
         a, R = namespace(A).linalg.eigh(A)
@@ -136,10 +153,14 @@ class Mixed:
         # the flat direction, one vector added to all classes, is none that a gradient has
         a[a <= 1e-8 * most] = most if most > 0 else 1.0
         self.a, self.R = astype(a, dtype), astype(R, dtype)
+        super().__init__(dtype, 1 + len(a) // 16)
+        if isinstance(R, np.ndarray):
+            room = ((0, 0), (0, -len(a) % _LANES))
+            self._padded = [np.pad(np.ascontiguousarray(matrix), room) for matrix in (self.R, self.R.T)]
 
     def width(self, e: Array, reg: float) -> Array:
         """Return the eigenvalues for each e, by rows."""
-        width: Array = e[:, None] * self.a
+        width: Array = e[:, None] @ self.a[None]  # by BLAS: NumPy is slow where rows are short
         width += reg
         return width
 
@@ -149,15 +170,27 @@ class Mixed:
         solution /= self.width(e, reg)
         return solution @ self.R.T
 
+    def solve_centred(self, e: Array, reg: float, G: Array, centre: Array, last: Array, out: Array) -> Array:
+        """See :class:`_Classes`: compiled where classes are few, as BLAS is slow on short rows."""
+        n_classes = len(self.a)
+        if not compiled(G, out) or n_classes >= _MANY_COLUMNS:
+            return super().solve_centred(e, reg, G, centre, last, out)
+        subtracted = last[0] if len(last) else np.zeros(n_classes, self.dtype)
+        pulled = np.zeros((thread_count(None, out.size * self._work), n_classes))
+        core.mix(G, e, centre, subtracted, *self._padded, self.a, reg, out, pulled)
+        total: Array = pulled.sum(axis=0)
+        return total
 
-class Separate:
-    """The inverses of e A + reg I for many e where of A the diagonal alone is known.
+
+class Separate(_Classes):
+    """Of an A of which the diagonal alone is known.
 
     A is taken as ``diag(v) - v v^T / sum(v)`` with that diagonal, as it is where all samples have the same
     probabilities; the inverses are then a vector's work (Sherman & Morrison, 1950).
     """
 
     def __init__(self, diagonal: Array, dtype: Any = np.float64) -> None:
+        super().__init__(dtype, 1)
         xp = namespace(diagonal)
         self._v = diagonal = xp.clip(diagonal, max(1e-8 * float(diagonal.max()), 1e-300), None)
         for _ in range(50):

@@ -22,6 +22,7 @@ _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
 _UNSEEN = 4  # iterations after which the gap is estimated again, or an eighth more, if that is more
+_NEAR = 10.0  # times the gap that is asked for: from here on it is not an eighth more
 
 
 @dataclass
@@ -320,7 +321,8 @@ def _minimize(
 
 def _next_look(iteration: int, state: State) -> tuple[int, float]:
     """Return the iteration and the value at which it is worth to find the gap again."""
-    return iteration + max(1, min(iteration, _UNSEEN), iteration // 8), state.value - state.gap
+    rarely = iteration // 8 if state.gap > _NEAR * state.goal else 0
+    return iteration + max(1, min(iteration, _UNSEEN), rarely), state.value - state.gap
 
 
 def _soon(history: Sequence[Progress], state: State, level: float) -> bool:

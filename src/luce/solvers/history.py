@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from luce.arrays import astype, dot, in_parts, namespace, norm, on_host
+from luce.arrays import add_sum, astype, dot, namespace, on_host, parts, products
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse, settled
@@ -47,10 +47,9 @@ class History:
         # by slots, of pairs that are not in _fresh:
         self._sy = np.empty((room, room))  # s_i . y_j where j is not older than i
         self._ratio: dict[int, float] = {}  # s.y / y.H0 y
-        # by slots, of pairs that are not in _unseen; of the features' part alone but for `inner`:
-        self._inner = np.empty((room, room))  # s_i . H0 s_j, here and below with H0 the loss's Hessian
-        self._square = np.empty((room, room))  # r_i . r_j, r_j = H0 s_j once the intercept is settled
-        self._pulled = np.empty((room, 0))  # mean x . s_j
+        # of steps and of changes by slots, of pairs that are not in _unseen; of the features' part alone:
+        self._gram = np.empty((2, room, 2, room))  # their inner products
+        self._pulled = np.empty((2, room, 0))  # those with mean x, for each class
         self._fresh: list[int] = []
         self._unseen: list[int] = []
 
@@ -72,8 +71,8 @@ class History:
 
     def add(self, s: Array, y: Array) -> None:
         """Keep a pair, in place of the oldest where there is no room, unless it is mostly rounding."""
-        product = dot(s, y)
-        if not product > np.finfo(self.dtype).eps * norm(s) * norm(y):
+        (square, product), (_, other) = products([s, y], [s, y])
+        if not product > np.finfo(self.dtype).eps * np.sqrt(square) * np.sqrt(other):
             return
         if not self._s.size:
             xp = namespace(s)
@@ -81,7 +80,7 @@ class History:
             self._s, self._y = (
                 xp.empty((self._room, *s.shape), dtype=dtype, device=s.device) for _ in range(2)
             )
-            self._pulled = np.empty((self._room, s.shape[1]))
+            self._pulled = np.empty((2, self._room, s.shape[1]))
         slot = len(self) if len(self) < self._room else self._slots[0]
         for slots in (self._slots, self._fresh, self._unseen):
             if slot in slots:
@@ -110,44 +109,27 @@ class History:
             return self._start(gradient)
         xp, order = namespace(gradient), self._slots
         q = xp.astype(gradient, getattr(xp, self.dtype.name))  # a copy
-        along, *columns = self._products(self._s, [q, *(self._y[slot] for slot in self._fresh)])
-        for slot, column in zip(self._fresh, columns, strict=True):
+        n, new = len(self), self._fresh
+        along, *columns = products(self._s[:n], [q, *(self._y[slot] for slot in new)]).T
+        for slot, column in zip(new, columns, strict=True):
             column[slot] = self._sy[slot, slot]  # of which it is sure that it is positive
-            self._sy[: len(self), slot] = column
+            self._sy[:n, slot] = column
         self._fresh = []
         upper = np.triu(self._sy[np.ix_(order, order)])
         shares = solve_triangular(upper, along[order], check_finite=False)
-        self._add(q, 1.0, -shares, self._y)
+        add_sum(q, 1.0, self._by_slot(-shares), self._y[:n])
         r = astype(self._start(q), self.dtype)
         scale = self._scale()
-        (against,) = self._products(self._y, [r])
-        right = upper.diagonal() * shares - scale * against[order]
+        against = products(self._y[:n], [r])[order, 0]
+        right = upper.diagonal() * shares - scale * against
         shares = solve_triangular(upper, right, trans="T", check_finite=False)
-        return self._add(r, scale, shares, self._s)
+        return add_sum(r, scale, self._by_slot(shares), self._s[:n])
 
-    def _products(self, pairs: Array, others: list[Array]) -> Array:
-        """Return the inner products of each of some arrays with all steps or all changes, by slots."""
-        n = len(self)
-
-        def of(part: slice) -> Array:
-            rows = pairs[:n, part].reshape(n, -1)
-            return np.stack([on_host(rows @ other[part].reshape(-1)) for other in others])
-
-        return sum(in_parts(of, others[0], n), start=np.zeros((len(others), n)))
-
-    def _add(self, out: Array, factor: float, shares: Array, pairs: Array) -> Array:
-        """Multiply an array by a factor and add a sum of the steps, or of the changes, in place."""
-        by_slot = np.empty(len(self))
-        by_slot[self._slots] = shares
-        xp = namespace(out)
-        weights = xp.asarray(by_slot, dtype=out.dtype, device=out.device)
-
-        def to(part: slice) -> None:
-            out[part] *= factor
-            out[part] += (weights @ pairs[: len(self), part].reshape(len(self), -1)).reshape(out[part].shape)
-
-        in_parts(to, out, len(self))
-        return out
+    def _by_slot(self, values: Array) -> Array:
+        """Return what belongs to the pairs, from the oldest to the newest, by slots."""
+        found = np.empty(len(self))
+        found[self._slots] = values
+        return found
 
     def estimate(self, objective: Objective, gradient: Array) -> tuple[float, Array | None]:
         """Return about the least bound that a step in the span of the pairs' can prove, and that step.
@@ -166,9 +148,7 @@ class History:
             simple += 0.5 * float(excess @ (hold * excess))
         if not self._slots or reg == 0:
             return simple, None
-        slope, last = self._project(objective, left)
-        n = len(self)
-        slope, matrix = slope / reg, self._inner[:n, :n] + self._square[:n, :n] / reg
+        slope, matrix, last = self._project(objective, left)
         if objective.fit_intercept:
             slope = slope + last @ (hold * excess)
             matrix = matrix + (last * hold) @ last.T
@@ -180,45 +160,41 @@ class History:
         if not 0 < bound < simple:
             return simple, None
         step = namespace(gradient).zeros_like(self._s[0])
-        return bound, self._add(step, 1.0, mu[self._slots], self._s)
+        return bound, add_sum(step, 0.0, mu, self._s[: len(self)])
 
-    def _project(self, objective: Objective, left: Array) -> tuple[Array, Array]:
-        """Return r_j . left for each pair, and the last row of its H0 s_j, that of the intercept, by slots.
+    def _project(self, objective: Objective, left: Array) -> tuple[Array, Array, Array]:
+        """Return the bound's slope (n,) and matrix (n, n), but for the intercept's part, and the last rows.
 
-        The products of the pairs are brought up to date: only those of new ones cost anything.
+        These are of all H0 s_j, (n, C); all is by slots. What H0 s_j leaves in the weights once the intercept
+        is settled is r_j = y_j - reg s_j - (mean x) (last row of y_j), so all follows from inner products of
+        steps and changes, and only those of new ones cost anything.
         """
-        xp, reg, n, new = namespace(left), objective.reg, len(self), self._unseen
-        D, k = len(left), len(new)
-        mean = objective.moments()[0]
+        n, D, reg, new = len(self), len(left), objective.reg, self._unseen
+        both = self._s[:, :D], self._y[:, :D]
+        added = [pairs[slot] for pairs in both for slot in new]
+        found = products([*both[0][:n], *both[1][:n]], [*added, left]).reshape(2, n, -1)
+        gram, of_left = found[:, :, :-1].reshape(2, n, 2, len(new)), found[:, :, -1]
+        self._gram[:, :n, :, new], self._gram[:, new, :, :n] = gram, gram.transpose(2, 3, 0, 1)
+        (ss, sy), (ys, yy) = self._gram[:, :n, :, :n].transpose(0, 2, 1, 3)
+        slope = of_left[1] - reg * of_left[0]
+        inner = (sy + ys) / 2 - reg * ss
+        square = yy - reg * (sy + ys) + reg * reg * ss
         last_s, last_y = (
-            astype(pairs[:n, D:], np.float64) for pairs in (self._s, self._y)
-        )  # (n, 1, C), or (n, 0, C) without an intercept
-
-        def of(part: slice) -> tuple[Array, Array]:
-            own, others = (
-                xp.empty((size, *left[part].shape), dtype=left.dtype, device=left.device)
-                for size in (2 * n, 2 * k + 1)
-            )
-            own[:n], own[n:] = self._s[:n, part], self._y[:n, part]
-            for j, slot in enumerate(new):
-                others[j] = own[slot]
-                others[k + j] = own[n + slot] - reg * own[slot]
-                if objective.fit_intercept:
-                    others[k + j] -= mean[part, None] * last_y[slot]
-            others[2 * k] = left[part]
-            products = own.reshape(2 * n, -1) @ others.reshape(2 * k + 1, -1).T
-            return on_host(products), on_host(mean[part] @ others)
-
-        totals, pulls = zip(*in_parts(of, left, 2 * n, together=2 * n + 2 * k), strict=True)
-        of_s, of_y, pulled = sum(totals)[:n], sum(totals)[n:], sum(pulls)
-        last_s, last_y = (on_host(array).reshape(n, -1) for array in (last_s, last_y))
-        of_h = of_y - reg * of_s  # H0 s_i against each of the others
-        crossed = of_s[:, k : 2 * k] + of_h[:, :k]
+            on_host(astype(pairs[:n, D:], np.float64)).reshape(n, -1) for pairs in (self._s, self._y)
+        )
         if objective.fit_intercept:
-            self._pulled[new] = pulled[:k]  # what r_j leaves out
-            crossed += (self._pulled[:n] + last_s) @ last_y[new].T + last_y @ last_s[new].T
-            of_h[:, k:] -= last_y @ pulled[k:].T
-        for matrix, columns in ((self._inner, crossed / 2), (self._square, of_h[:, k : 2 * k])):
-            matrix[:n, new], matrix[new, :n] = columns, columns.T
+            mean = objective.moments()[0]
+            *pulled, of_left = (_pull(mean, array) for array in (*added, left))
+            self._pulled[:, new] = np.reshape(pulled, (2, len(new), len(of_left)))
+            crossed = (self._pulled[1, :n] - reg * self._pulled[0, :n]) @ last_y.T
+            slope -= last_y @ of_left
+            inner += (last_s @ last_y.T + last_y @ last_s.T) / 2
+            square += dot(mean, mean) * last_y @ last_y.T - crossed - crossed.T
         self._unseen = []
-        return of_h[:, 2 * k], last_y
+        return slope / reg, inner + square / reg, last_y
+
+
+def _pull(mean: Array, array: Array) -> Array:
+    """Return mean (D,) @ array (D, C) in float64, as NumPy's."""
+    pull: Any = sum(mean[part] @ astype(array[part], np.float64) for part in parts(array))
+    return on_host(pull)
