@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from luce import arrays
-from luce.loss import passes
+from luce.loss import memory, passes
 from luce.objective import InMemory, Objective
 from luce.solvers import LBFGS, Newton, minimize
 from luce.solvers.certificate import certify
@@ -424,3 +424,23 @@ def test_an_estimate_is_the_same_however_the_pairs_came(fit_intercept, monkeypat
         again, same = fresh.estimate(objective, gradient)
         assert bound == pytest.approx(again, rel=1e-9)
         np.testing.assert_allclose(direction, same, rtol=1e-6, atol=1e-9 * abs(same).max())
+
+
+def test_memory_is_used_again_but_never_twice_at_once():
+    def filled(value):
+        array = memory.empty((1 << 18,), np.float64)
+        array[...] = value
+        return array
+
+    with memory.recycling():
+        views = [filled(k)[k:] for k in range(6)]  # what holds an array may be a view of it
+        for k, view in enumerate(views):
+            assert (view == k).all() and (view.ctypes.data - 8 * k) % 64 == 0
+        first = views[0].ctypes.data
+        del views[0], view
+        assert filled(7).ctypes.data == first
+        assert (memory.zeros((1 << 18,), np.float64) == 0).all()
+        kept = filled(8)
+    assert (kept == 8).all()
+    del kept
+    assert not memory._spare.free and memory._spare.depth == 0

@@ -16,6 +16,7 @@ from array_api_compat import array_namespace, to_device
 
 from luce._native import core
 from luce.loss.inputs import Array
+from luce.loss.memory import empty
 from luce.loss.threads import thread_count
 
 _PART = 1 << 17  # numbers of an array on the host at a time, which stay in the cache
@@ -48,8 +49,7 @@ def add_times(out: Array, factor: float, array: Array) -> Array:
 
 def plus_times(a: Array, factor: float, b: Array, dtype: Any) -> Array:
     """Return an array (n, m) plus a multiple of another, which is taken in its own dtype, in a dtype."""
-    xp = namespace(a)
-    out: Array = xp.empty_like(a, dtype=getattr(xp, np.dtype(dtype).name))
+    out = empty_like(a, dtype)
     if compiled(out, a, b):
         return _combine(out, [1.0, factor], [a, b])
     for part in parts(out):
@@ -101,10 +101,28 @@ def norm(a: Array) -> float:
     return math.sqrt(dot(a, a))
 
 
-def astype(a: Array, dtype: Any) -> Array:
+def empty_like(array: Array, dtype: Any = None) -> Array:
+    """Return an array of the shape and kind of another that is not filled, in its dtype or one of NumPy's."""
+    if isinstance(array, np.ndarray):
+        return empty(array.shape, dtype or array.dtype)
+    xp = namespace(array)
+    found: Array = xp.empty_like(array, dtype=dtype and getattr(xp, np.dtype(dtype).name))
+    return found
+
+
+def copy_as(array: Array, dtype: Any = None) -> Array:
+    """Return a copy of an array, in its dtype or one of NumPy's."""
+    out = empty_like(array, dtype)
+    out[...] = array
+    return out
+
+
+def astype(array: Array, dtype: Any) -> Array:
     """Return an array in a dtype of NumPy's, without a copy where it is so already."""
-    xp = namespace(a)
-    found: Array = xp.astype(a, getattr(xp, np.dtype(dtype).name), copy=False)
+    if isinstance(array, np.ndarray):
+        return array if array.dtype == dtype else copy_as(array, dtype)
+    xp = namespace(array)
+    found: Array = xp.astype(array, getattr(xp, np.dtype(dtype).name), copy=False)
     return found
 
 

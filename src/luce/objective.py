@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luce.arrays import add_sum, add_times, astype, beside, dot, namespace, parts
+from luce.arrays import add_sum, add_times, astype, beside, copy_as, dot, empty_like, parts
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 
@@ -158,7 +158,7 @@ class Objective:
     def _join(self, W: Array, b: Array, theta: Array) -> Array:
         """Return the mean that these sums make, with the penalty's part, in the dtype of theta."""
         total = self.data.total_weight
-        out: Array = namespace(theta).empty_like(theta)
+        out = empty_like(theta)
         weights = self.weights(out)
         for part in parts(W):
             weights[part] = W[part]
@@ -173,7 +173,7 @@ class Objective:
 
     def penalised(self, gradient: Array, theta: Array, reg: float) -> Array:
         """Return a gradient with that of reg/2 ||W||^2 added."""
-        out: Array = namespace(gradient).asarray(gradient, copy=True)
+        out = copy_as(gradient)
         add_times(self.weights(out), reg, self.weights(theta))
         return out
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from luce._native import core
 from luce.loss.inputs import Array, Matrix
+from luce.loss.memory import zeros
 from luce.loss.threads import blas_quiet, in_threads, shares, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
@@ -88,21 +89,12 @@ def _packed(heads: list[Head]) -> Array:
     """Return W^T, b and zeros side by side, head under head, as the dense kernels read them."""
     (n_features, n_classes), dtype = heads[0][0].shape, heads[0][0].dtype
     padded = core.padded_features(n_features, dtype == np.float64)
-    packed = _aligned_zeros((len(heads), n_classes, padded), dtype)
+    packed = zeros((len(heads), n_classes, padded), dtype)
     for k, (W, b) in enumerate(heads):
         packed[k, :, :n_features] = W.T
         if b is not None:
             packed[k, :, n_features] = b
     return packed.reshape(-1, padded)
-
-
-def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return zeros that begin a cache line: vectors that straddle two lines cost twice."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + _LINE, dtype=np.uint8)
-    skip = -memory.ctypes.data % _LINE
-    aligned: Array = memory[skip : skip + size].view(dtype).reshape(shape)
-    return aligned
 
 
 def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, Array | None]:
@@ -116,7 +108,7 @@ def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float
     arguments += [None] * (4 - len(arguments))
     index = np.promote_types(X.indices.dtype, X.indptr.dtype)
     arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
-    gradient = np.zeros((n_features + 1, n_classes)) if task.has_gradient else None
+    gradient = zeros((n_features + 1, n_classes), float) if task.has_gradient else None
     total = core.sparse(
         task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
     )
@@ -128,7 +120,7 @@ def _whole_rows(W: Array) -> Array:
     lanes = _LINE // W.dtype.itemsize
     if W.shape[1] >= lanes:
         return np.ascontiguousarray(W)
-    padded = _aligned_zeros((len(W), lanes), W.dtype)
+    padded = zeros((len(W), lanes), W.dtype)
     padded[:, : W.shape[1]] = W
     return padded
 

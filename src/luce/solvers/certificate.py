@@ -22,7 +22,18 @@ from typing import TypeAlias
 
 import numpy as np
 
-from luce.arrays import add_times, astype, beside, dot, namespace, on_host, parts, plus_times
+from luce.arrays import (
+    add_times,
+    astype,
+    beside,
+    copy_as,
+    dot,
+    empty_like,
+    namespace,
+    on_host,
+    parts,
+    plus_times,
+)
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.factor import Factor
@@ -156,15 +167,15 @@ def _improve(
     smoothing; Zhou & Walker, 1994) does not, and costs no product. All is done in the dtype of the objective:
     whatever comes of it is a direction.
     """
-    xp, reg, D, dtype = namespace(pull), objective.reg, objective.data.n_features, objective.dtype
+    reg, D, dtype = objective.reg, objective.data.n_features, objective.dtype
     gradient = plus_times(pull, reg, theta, dtype)
     gradient[D:] = astype(pull[D:], dtype)  # the intercept is not penalised
-    direction = plus_times(direction, 0.0, direction, dtype)
+    direction = copy_as(direction, dtype)
     moved = objective.hessian_product(theta, direction)
     residual = plus_times(gradient, 1.0, moved, dtype)
     add_times(moved[:D], -reg, direction[:D])  # H0 d
     left = settled(objective, plus_times(gradient, 1.0, moved, dtype))  # of the best direction so far
-    best, best_moved = xp.asarray(direction, copy=True), xp.asarray(moved, copy=True)
+    best, best_moved = copy_as(direction), copy_as(moved)
 
     def changes() -> Iterator[tuple[slice, Array, Array, Array]]:
         """Yield some features at a time, with what the direction, H0 d and what is left of it differ by."""
@@ -224,7 +235,7 @@ def settled(objective: Objective, residual: Array) -> Array:
     if objective.fit_intercept:
         xp, weights = namespace(residual), left
         mean = xp.astype(objective.moments()[0], residual.dtype)
-        left = xp.empty_like(weights)
+        left = empty_like(weights)
         for part in parts(weights):
             left[part] = weights[part] - mean[part, None] @ residual[-1:]
     return left
@@ -244,7 +255,7 @@ def _along(
     The intercept moves until mean (q - y) = 0, or the bound is good enough, or no longer halves.
     """
     gap, best, settle = np.inf, None, None
-    direction = namespace(theta).asarray(direction, dtype=theta.dtype, copy=True)
+    direction = copy_as(direction, np.float64)
     while True:
         divergence, moved = objective.divergence(theta, direction)
         moved += pull

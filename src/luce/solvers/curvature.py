@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg as sl
 
 from luce._native import core
-from luce.arrays import astype, beside, compiled, namespace, on_host, parts
+from luce.arrays import astype, beside, compiled, empty_like, namespace, on_host, parts
 from luce.loss.inputs import Array
 from luce.loss.threads import blas_limited, in_threads, shares, thread_count
 from luce.objective import Objective
@@ -80,7 +80,7 @@ class Product:
         def apply(gradient: Array) -> Array:
             xp = namespace(gradient)
             last = astype(gradient[D:], dtype)  # (1, C), or (0, C) without an intercept
-            W = xp.empty_like(gradient, dtype=getattr(xp, np.dtype(dtype).name))
+            W = empty_like(gradient, dtype)
             G = gradient[:D]
             if self.Q is not None:
                 G = (astype(G.T, dtype) @ self.Q).T  # faster so: Q is the large one
@@ -364,7 +364,7 @@ def _uncentred(step: Array, mean: Array | None, like: Array) -> Array:
     """Return a step for centred features (C, D'), which is changed, as one for the features, like `like`."""
     if mean is not None:
         step[:, -1] -= step[:, :-1] @ mean
-    out: Array = namespace(like).empty_like(like)
+    out = empty_like(like)
     out[...] = step.T
     return out
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from luce.loss.inputs import Array
+from luce.loss.memory import recycling
 from luce.loss.threads import blas_quiet
 from luce.objective import Objective
 from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
@@ -199,7 +200,7 @@ def minimize(
     callbacks = list(callbacks)
     keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
     try:
-        with blas_quiet(getattr(objective.data, "n_threads", None)):
+        with recycling(), blas_quiet(getattr(objective.data, "n_threads", None)):
             solution = _minimize(
                 objective, solver, theta, tol, max_iter, rounding, callbacks, keepers, caution
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from luce.arrays import add_sum, astype, dot, namespace, on_host, parts, products
+from luce.arrays import add_sum, astype, copy_as, dot, namespace, on_host, parts, products
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import Inverse, settled
@@ -107,8 +107,7 @@ class History:
         """Return the inverse Hessian times a gradient."""
         if not self._slots:
             return self._start(gradient)
-        xp, order = namespace(gradient), self._slots
-        q = xp.astype(gradient, getattr(xp, self.dtype.name))  # a copy
+        order, q = self._slots, copy_as(gradient, self.dtype)
         n, new = len(self), self._fresh
         along, *columns = products(self._s[:n], [q, *(self._y[slot] for slot in new)]).T
         for slot, column in zip(new, columns, strict=True):

@@ -78,7 +78,8 @@ class LBFGS:
         memory, pairs, goal = state.memory, state.memory["pairs"], state.goal
         start = Point(state.theta, state.value, memory["gradient"])
         assert state.inverse is not None
-        direction = -state.inverse(start.gradient)
+        direction = state.inverse(start.gradient)
+        direction *= -1
         point = search(objective, start, direction)
         if point is None:
             state.stalled = not pairs or objective.dtype != np.float64  # better arithmetic, if there is any
