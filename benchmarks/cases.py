@@ -71,6 +71,7 @@ CASES = {
     "brown": brown,
     "embedding 384x53": lambda: embedding(20000, 384, 53),
     "embedding 1280x10": lambda: embedding(20000, 1280, 10),
+    "embedding 384x528": lambda: embedding(20000, 384, 528),
 }
 
 

@@ -89,7 +89,7 @@ def glmnet_fit(X, y, reg, budget):
     return net.coef_path_[..., -1], net.intercept_path_[..., -1].ravel(), None
 
 
-BUDGETS = (3, 6, 12, 25, 50, 100, 200, 400, 800, 1600, 3200)
+BUDGETS = tuple(round(2 ** (k / 2)) for k in range(2, 24))  # 2, 3, 4, 6, 8, 11, 16, ... 2896
 PEERS = {
     "luce": (luce_fit, (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)),
     "sklearn lbfgs": (sklearn_fit("lbfgs"), BUDGETS),
