@@ -149,7 +149,7 @@ def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
     if kind is not None and count - memory["looked"] + left < 1.25 * kind.cost(objective):
         memory["due"] = count + max(_RATE, left)
         return
-    every = max(1, objective.data.n_samples // (5000 + 50 * objective.data.n_classes))
+    every = max(1, objective.data.n_samples // (2000 + 50 * objective.data.n_classes))
     sample = objective.take(slice(None, None, every)) if every > 1 else objective
     A = Product.of(objective).classes(sample, state.theta)
     if "worth" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
