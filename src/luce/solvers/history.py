@@ -22,9 +22,9 @@ class History:
     H0 is scaled by the geometric mean of ``s.y / y.H0 y`` over the last few pairs: by how much the curvature
     has changed from where H0 was made.
 
-    All steps lie in one array and so do all changes, so that what is done with each of them is one product of
-    a matrix and a vector (Byrd, Nocedal & Schnabel, 1994): it takes a quarter of the two loops' traffic with
-    the memory, and threads. A new pair takes the slot of the oldest.
+    All steps lie in one array and so do all changes, and what is done with them is done with all at once
+    (Byrd, Nocedal & Schnabel, 1994): it takes a quarter of the two loops' traffic with the memory, and
+    threads. A new pair takes the slot of the oldest.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class History:
     def __init__(self, room: int, dtype: Any) -> None:
         self._room = room
         self.dtype = np.dtype(dtype)
-        self._start: Inverse = lambda gradient: gradient
+        self._start: Inverse = copy_as
         self._slots: list[int] = []  # from the oldest pair to the newest
         self._s = self._y = np.empty(0)  # (room, D', C) each, once their kind is known
         # by slots, of pairs that are not in _fresh:

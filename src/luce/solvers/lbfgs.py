@@ -19,6 +19,7 @@ _ROOM = 100_000_000  # numbers in all steps that are kept
 _SETTLE = 20  # iterations after which to look at the curvature again where the last penalty took long
 _RATE = 5  # iterations over which to see how fast a gap falls
 _FEW = 8  # pairs are kept where they cost more than passes
+_WAIT = 1.5  # times what a look costs is how long to wait with it, iterations to come included
 _LIGHT = 2  # samples per feature from which they do not, be X as sparse as it may
 
 
@@ -146,7 +147,7 @@ def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
     memory, count = state.memory, state.memory["count"]
     blocks, whole = max(10.0, Blocks.cost(objective)), max(10.0, Whole.cost(objective))
     kind, worth = (Whole, whole) if count >= whole else (Blocks, blocks) if count >= blocks else (None, 0.0)
-    if kind is not None and count - memory["looked"] + left < 1.25 * kind.cost(objective):
+    if kind is not None and count - memory["looked"] + left < _WAIT * kind.cost(objective):
         memory["due"] = count + max(_RATE, left)
         return
     every = max(1, objective.data.n_samples // (2000 + 50 * objective.data.n_classes))
