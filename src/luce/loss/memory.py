@@ -14,7 +14,7 @@ from luce.loss.inputs import Array
 
 _LINE = 64  # bytes in a cache line
 _LARGE = 1 << 20  # bytes from which memory is kept
-_MOST = 4  # of each size are kept
+_MOST = 2  # of each size are kept
 
 
 class _Spare:
