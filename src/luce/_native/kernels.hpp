@@ -58,8 +58,8 @@ struct DensePart {
 struct SparsePart {
   const RowTask* task;
   Csr X;
-  // (D, C) and (C,) of the compute type, V and c where a direction is needed. Rows of W and V are `width` apart;
-  // one vector may be read beyond the end of b and c, and of W and V if these are narrower than a vector.
+  // (D, C) and (C,) of the compute type, V and c where a direction is needed. Rows of W and V are `width` apart,
+  // at least a vector; one may be read beyond the end of b and c.
   const void *W, *b, *V, *c;
   int64_t width;
   int64_t begin, end;
@@ -70,11 +70,16 @@ struct SparsePart {
   void* scratch;  // `sparse_scratch` bytes, aligned to 64
 };
 
+// Numbers side by side; float64 if `wide`, else float32.
+struct Vector {
+  const void* data = nullptr;
+  bool wide = false;
+};
+
 // out = (G - centre last^T) R / (e a^T + reg) R^T, row by row, and pull += centre^T out. All but G are of the
 // compute type; R and R^T have rows of `step`, whole vectors, zeros behind.
 struct Mixing {
-  const void* G;
-  bool wide;  // G
+  Vector G;  // its rows
   int64_t n_classes, step;
   const void *e, *centre, *last, *R, *RT, *a;
   double reg;
@@ -97,12 +102,6 @@ struct Kernels {
                void* scratch, RowSums&);
   int64_t (*mix_scratch)(int64_t step);
   void (*mix)(const Mixing&, int64_t first_row, int64_t last_row, double* pull, void* scratch);
-};
-
-// Numbers side by side; float64 if `wide`, else float32.
-struct Vector {
-  const void* data = nullptr;
-  bool wide = false;
 };
 
 struct Combination {

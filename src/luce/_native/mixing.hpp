@@ -1,8 +1,7 @@
 // The start of L-BFGS where features are taken as independent: for each feature the inverse of e A + reg I,
 // by the eigenvectors of A, the classes' curvature. Classes run along the lanes.
 #pragma once
-#include "kernels.hpp"
-#include "simd.hpp"
+#include "vectors.hpp"
 
 namespace {
 
@@ -32,11 +31,9 @@ template <class T> void mix_rows(const luce::Mixing& m, int64_t begin, int64_t e
   T *g = static_cast<T*>(scratch), *mixed = g + step, *solved = mixed + step, *a = solved + step, *sum = a + step;
   for (int64_t c = 0; c < step; ++c) a[c] = c < C ? static_cast<const T*>(m.a)[c] : T(1), sum[c] = 0;
   for (int64_t d = begin; d < end; ++d) {
-    for (int64_t c = 0; c < C; ++c) {
-      const int64_t at = d * C + c;
-      const T value = m.wide ? T(static_cast<const double*>(m.G)[at]) : T(static_cast<const float*>(m.G)[at]);
-      g[c] = value - centre[d] * last[c];
-    }
+    with_numbers(m.G, d * C, [&](const auto* row) {
+      for (int64_t c = 0; c < C; ++c) g[c] = T(row[c]) - centre[d] * last[c];
+    });
     times_square(g, R, C, step, mixed);
     for (int64_t c = 0; c < step; c += L)
       store<T>(mixed + c, load<T>(mixed + c) / (e[d] * load<T>(a + c) + T(m.reg)));

@@ -433,7 +433,7 @@ void mix(Rows G, Flat e, Flat centre, Flat last, Block R, Block RT, Flat a, doub
             "R is (C, C), rows padded to whole vectors");
   }
   require(G.shape(0) == rows && G.shape(1) == n_classes && pull.shape(1) == n_classes, "G or pull does not fit out");
-  const Mixing task{G.data(), is_wide(G.dtype()), int64_t(n_classes), int64_t(step), e.data(), centre.data(), last.data(),
+  const Mixing task{{G.data(), is_wide(G.dtype())}, int64_t(n_classes), int64_t(step), e.data(), centre.data(), last.data(),
                     R.data(), RT.data(), a.data(), reg, out.data()};
   nb::gil_scoped_release release;
   in_threads(int(n_threads), [&](int t) {

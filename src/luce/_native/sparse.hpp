@@ -49,7 +49,7 @@ inline void weighted_rows(Entries<S, I> x, const T* W, int64_t width, const T* b
 }
 
 // One row of X W + b, rows of W `width` apart. The last vector overlaps the one before; with fewer classes than
-// lanes it reads beyond the row, and writes beyond it what the next row overwrites.
+// lanes it reads the padding, and writes beyond the row what the next one overwrites.
 template <class T, class S, class I>
 void row_scores(Entries<S, I> x, const T* W, int64_t width, const T* b, int64_t n_classes, T* out) {
   constexpr int L = kLanes<T>, wide = 8;

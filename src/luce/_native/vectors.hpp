@@ -24,7 +24,7 @@ template <class S> void add_multiple(double* sum, double factor, const S* x, int
 void combine(const luce::Combination& c, int64_t begin, int64_t end) {
   double sum[kVectorChunk];
   for (int64_t at = begin; at < end; at += kVectorChunk) {
-    const int64_t n = end - at < kVectorChunk ? end - at : kVectorChunk;
+    const int64_t n = smaller(end - at, kVectorChunk);
     for (int64_t i = 0; i < n; ++i) sum[i] = 0;
     for (int64_t k = 0; k < c.count; ++k)
       with_numbers(c.x[k], at, [&](const auto* x) { add_multiple(sum, c.factor[k], x, n); });
@@ -64,7 +64,7 @@ int64_t products_scratch(const luce::Products& p) { return int64_t(sizeof(double
 void products(const luce::Products& p, int64_t begin, int64_t end, double* sums, void* scratch) {
   double *a = static_cast<double*>(scratch), *b = a + kProductChunk;
   for (int64_t at = begin; at < end; at += kProductChunk) {
-    const int64_t n = end - at < kProductChunk ? end - at : kProductChunk;
+    const int64_t n = smaller(end - at, kProductChunk);
     for (int64_t k = 0; k < p.n_b; ++k) read_vector(p.b[k], at, n, b + k * kProductChunk);
     for (int64_t j = 0; j < p.n_a; ++j) {
       read_vector(p.a[j], at, n, a);

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from luce.loss.inputs import Array
+from luce.loss.threads import Shared
 
-_LINE = 64  # bytes in a cache line
+LINE = 64  # bytes in a cache line, and in the widest vector
 _LARGE = 1 << 20  # bytes from which memory is kept
 _MOST = 2  # of each size are kept
 
 
-class _Spare:
-    """Memory that no array lies in any more, by its size; only while `depth` is not zero."""
+class _Spare(Shared):
+    """Memory that no array lies in any more, by its size."""
 
     def __init__(self) -> None:
-        self.depth = 0
+        super().__init__()
         self.free: dict[int, list[Array]] = {}
-        self.lock = Lock()
 
 
 _spare = _Spare()
@@ -42,18 +40,9 @@ class _Lease:
             kept.append(self._memory)
 
 
-@contextmanager
-def recycling() -> Iterator[None]:
-    """Keep the memory of large arrays for the next ones, until the end of the outermost such context."""
-    with _spare.lock:
-        _spare.depth += 1
-    try:
-        yield
-    finally:
-        with _spare.lock:
-            _spare.depth -= 1
-            if not _spare.depth:
-                _spare.free.clear()
+def recycling() -> AbstractContextManager[None]:
+    """Keep the memory of large arrays for the next ones, until the end of the last such context."""
+    return _spare.during(_spare.free.clear, _spare.free.clear)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -61,12 +50,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     try:
-        memory = _spare.free[size + _LINE].pop()
+        memory = _spare.free[size + LINE].pop()
     except (KeyError, IndexError):  # there is none of this size
-        memory = np.empty(size + _LINE, np.uint8)
+        memory = np.empty(size + LINE, np.uint8)
     if size >= _LARGE:
         memory = np.asarray(_Lease(memory))
-    skip = -memory.ctypes.data % _LINE
+    skip = -memory.ctypes.data % LINE
     found: Array = memory[skip : skip + size].view(dtype).reshape(shape)
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from luce._native import core
 from luce.loss.inputs import Array, Matrix
-from luce.loss.memory import zeros
+from luce.loss.memory import LINE, zeros
 from luce.loss.threads import blas_quiet, in_threads, shares, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
@@ -22,7 +22,6 @@ _MANY_SCORES = 128  # columns of scores from which BLAS is faster
 _BLAS_TILE_BYTES = 8 << 20
 _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
-_LINE = 64  # bytes in a cache line, and in the widest vector
 
 Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
 
@@ -117,7 +116,7 @@ def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float
 
 def _whole_rows(W: Array) -> Array:
     """Return W with rows of at least a vector, which begin a cache line if they are shorter."""
-    lanes = _LINE // W.dtype.itemsize
+    lanes = LINE // W.dtype.itemsize
     if W.shape[1] >= lanes:
         return np.ascontiguousarray(W)
     padded = zeros((len(W), lanes), W.dtype)

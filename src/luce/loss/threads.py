@@ -53,37 +53,50 @@ def blas_limited(n_threads: int | None) -> AbstractContextManager[Any]:
     return limit
 
 
-class _Quiet:
-    """BLAS has one thread while `depth` is not zero; `threads` is what was available before."""
+class Shared:
+    """A state of the whole process, from when the first of its contexts begins until none is left."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.threads = 1
-        self.limit: Any = None
-        self.lock = Lock()
+        self._lock = Lock()
+
+    @contextmanager
+    def during(self, begin: Callable[[], None], end: Callable[[], None]) -> Iterator[None]:
+        """Return a context; contexts may overlap, in any threads."""
+        with self._lock:
+            if not self.depth:
+                begin()
+            self.depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.depth -= 1
+                if not self.depth:
+                    end()
+
+
+class _Quiet(Shared):
+    """BLAS has one thread; `threads` is what was available before."""
+
+    threads = 1
+    limit: Any = None
 
 
 _quiet = _Quiet()
 
 
-@contextmanager
-def blas_quiet(n_threads: int | None = None) -> Iterator[None]:
+def blas_quiet(n_threads: int | None = None) -> AbstractContextManager[None]:
     """Leave BLAS one thread; what luce uses is as many threads as were available, or `n_threads`.
 
     BLAS has one number of threads for the whole process: where contexts overlap, the first one decides.
     """
-    with _quiet.lock:
-        if not _quiet.depth:
-            _quiet.threads = n_threads or available_threads()
-            _quiet.limit = _blas().limit(limits=1)
-        _quiet.depth += 1
-    try:
-        yield
-    finally:
-        with _quiet.lock:
-            _quiet.depth -= 1
-            if not _quiet.depth:
-                _quiet.limit.restore_original_limits()
+
+    def begin() -> None:
+        _quiet.threads = n_threads or available_threads()
+        _quiet.limit = _blas().limit(limits=1)
+
+    return _quiet.during(begin, lambda: _quiet.limit.restore_original_limits())
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> list[R]:
