@@ -189,6 +189,37 @@ def test_hessian_and_squares(layout, compute):
 
 
 @compiled
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_over_entries_of_csr(dtype):
+    """Moments and class sums, against dense float64: unsorted and repeated entries, empty rows, any index."""
+    rng = np.random.default_rng(0)
+    for n, D, C, stored in [(0, 3, 2, 0), (1, 1, 1, 1), (40, 7, 3, 150), (300, 50, 11, 900)]:
+        rows = np.sort(rng.integers(0, n, stored)) if n else np.zeros(0, int)
+        X = sp.csr_array(
+            (
+                rng.normal(size=stored).astype(dtype),
+                rng.integers(0, D, stored),
+                np.searchsorted(rows, range(n + 1)),
+            ),
+            shape=(n, D),
+        )
+        exact, y = X.toarray().astype(float), rng.integers(0, C, n)
+        for data, weight in itertools.product((X, long_csr(X)), (None, rng.random(n))):
+            found = (
+                *native.moments(data, weight),
+                *native.class_sums(data, y, weight, C),
+            )
+            w = np.ones(n) if weight is None else weight
+            onehot = w[:, None] * (y[:, None] == np.arange(C))
+            wanted = w @ exact, w @ exact**2, exact.T @ onehot, onehot.sum(axis=0)
+            plain = *passes.moments(data, weight), *passes.class_sums(data, y, weight, C)
+            for got, rung, want in zip(found, plain, wanted, strict=True):
+                assert got.dtype == np.float64
+                assert_close("compiled", got, want, TOLERANCE[dtype])
+                assert_close("NumPy", rung, want, TOLERANCE[dtype])
+
+
+@compiled
 @pytest.mark.parametrize("compute", [np.float32, np.float64])
 def test_extreme_scores(compute):
     """Far apart, the loss is the distance and the probabilities are 0 and 1; no warning, no NaN."""
@@ -231,10 +262,17 @@ def test_bad_indices_are_refused():
         for bad in (y, -y):
             with pytest.raises(ValueError, match="not one of the classes"):
                 native.value_and_gradient(W, None, data, bad, None)
+    with pytest.raises(ValueError, match="not one of the classes"):
+        native.class_sums(sp.csr_array(X), y, None, 4)
     broken = sp.csr_array(X)
     broken.indices[1] = 7
-    with pytest.raises(ValueError, match="column index"):
-        native.value_and_gradient(W, None, broken, y % 4, None)
+    for run, arguments in (
+        (native.value_and_gradient, (W, None, broken, y % 4, None)),
+        (native.class_sums, (broken, y % 4, None, 4)),
+        (native.moments, (broken, None)),
+    ):
+        with pytest.raises(ValueError, match="column index"):
+            run(*arguments)
 
 
 def test_numpy_rung_against_fifty_digits():

@@ -47,8 +47,8 @@ def add_times(out: Array, factor: float, array: Array) -> Array:
     return out
 
 
-def plus_times(a: Array, factor: float, b: Array, dtype: Any) -> Array:
-    """Return an array (n, m) plus a multiple of another, which is taken in its own dtype, in a dtype."""
+def plus_times(a: Array, factor: float, b: Array, dtype: Any = None) -> Array:
+    """Return an array (n, m) plus a multiple of another, each in its own dtype, in a dtype or a's."""
     out = empty_like(a, dtype)
     if compiled(out, a, b):
         return _combine(out, [1.0, factor], [a, b])

@@ -40,7 +40,7 @@ _KNOWN = {
         "luce.data.words": "Words",
         "luce.estimator": "SoftmaxClassifier",
         "luce.path": "SoftmaxClassifierCV SoftmaxPath",
-        "luce.solvers": "LBFGS Newton Proximal SGD",
+        "luce.solvers": "LBFGS Newton NewtonCG Proximal SGD",
         "sklearn.compose": "ColumnTransformer",
         "sklearn.decomposition": "PCA TruncatedSVD",
         "sklearn.feature_extraction.text": (

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 
 from luce.blocks import Samples, in_tensors, located
@@ -17,7 +18,7 @@ from luce.objective import InMemory, Objective
 from luce.predictions import Predictions
 from luce.problem import Problem
 from luce.progress import ProgressLine
-from luce.solvers import LBFGS, SGD, Newton, Proximal, Solution, Solver, State, minimize
+from luce.solvers import LBFGS, SGD, Newton, NewtonCG, Proximal, Solution, Solver, State, minimize
 from luce.solvers.driver import Callback
 
 _ADVICE = {
@@ -28,6 +29,8 @@ _ADVICE = {
     "separable": "without a penalty the weights grow for ever: pass a finite C",
     "stopped": "a callback ended the fit",
 }
+
+_THIN = 64  # numbers stored for each feature up to which vectors cost more than passes
 
 
 class SoftmaxClassifier(Predictions):
@@ -46,7 +49,7 @@ class SoftmaxClassifier(Predictions):
     fit_intercept : bool
     class_weight : dict, "balanced" or None
         As in scikit-learn.
-    solver : {"auto", "lbfgs", "newton", "proximal", "sgd"} or an object from :mod:`luce.solvers`
+    solver : {"auto", "lbfgs", "newton", "newton-cg", "proximal", "sgd"} or an object from :mod:`luce.solvers`
         "auto" needs no tuning and does not mind the scale of the features.
     tol : float
         The fit stops when ``gap_ <= tol * loss_``.
@@ -272,7 +275,8 @@ class SoftmaxClassifier(Predictions):
 
 
 _SOLVERS: dict[str, Any] = {
-    "auto": None, "lbfgs": LBFGS, "newton": Newton, "proximal": Proximal, "sgd": SGD,
+    "auto": None, "lbfgs": LBFGS, "newton": Newton, "newton-cg": NewtonCG, "proximal": Proximal,
+    "sgd": SGD,
 }  # fmt: skip
 
 
@@ -336,13 +340,20 @@ def chosen_solver(solver: str | Solver, objective: Objective, random_state: Any 
     elif objective.l1 > 0:
         chosen = Proximal()
     else:
-        chosen = Newton() if np.prod(objective.shape) <= 300 else LBFGS()
-    if objective.l1 > 0 and isinstance(chosen, (LBFGS, Newton)):
+        small = np.prod(objective.shape) <= 300
+        chosen = Newton() if small else NewtonCG() if _thin(objective) else LBFGS()
+    if objective.l1 > 0 and isinstance(chosen, (LBFGS, Newton, NewtonCG)):
         raise InputError(
             f"solver={type(chosen).__name__} cannot do an l1_ratio above 0: the absolute penalty has no "
             "gradient; pass solver='proximal' or 'auto'"
         )
     return chosen
+
+
+def _thin(objective: Objective) -> bool:
+    """Whether X is so sparse that what L-BFGS does with its vectors costs more than its passes."""
+    X: Any = getattr(objective.data, "X", None)
+    return bool(sp.issparse(X) and X.nnz <= _THIN * X.shape[1])
 
 
 def with_progress(callbacks: Iterable[Callback], verbose: int, tol: float) -> list[Callback]:

@@ -10,13 +10,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 
+from luce._native import core
 from luce.arrays import add_sum, add_times, astype, beside, copy_as, dot, empty_like, parts
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
+from luce.loss.native import transposed
+
+_WITH_COLUMNS = ("value_and_gradient", "hessian_product", "divergence")
+_WORTH_COLUMNS = 2  # gradients after which there will be more
+_MOST_AGAIN = 1 << 28  # bytes of numbers that may be kept twice
+_MOST_SCORES = 1 << 26  # bytes of scores that may be kept
 
 
 class Data(Protocol):
@@ -50,6 +59,8 @@ class InMemory:
     n_threads: int | None = None
     total_weight: float = field(init=False)
     least_weight: float = field(init=False)
+    _gradients: int = field(init=False, default=0)  # that were asked for
+    _columns: Any = field(init=False, default=None)  # see :func:`luce.loss.native.transposed`
 
     def __post_init__(self) -> None:
         self.n_samples, self.n_features = self.X.shape
@@ -63,11 +74,29 @@ class InMemory:
     def sum(self, name: str, *args: Any, **options: Any) -> Any:
         """Return the pass `name` over X."""
         run = getattr(kernels, name)
+        if name in _WITH_COLUMNS and options.get("gradient", True) and self._by_columns():
+            options["columns"] = self._columns
         if name == "value_and_gradient":
             return run(*args, self.X, self.y, self.weight, n_threads=self.n_threads, **options)
         if name == "class_sums":
             return run(self.X, self.y, self.weight, self.n_classes)
         return run(*args, X=self.X, weight=self.weight, n_threads=self.n_threads, **options)
+
+    def _by_columns(self) -> bool:
+        """Whether to read a sparse X by columns too: that takes its memory again, and a few passes' time."""
+        if core is None or not sp.issparse(self.X) or self.X.data.nbytes > _MOST_AGAIN:
+            return False
+        self._gradients += 1
+        if self._columns is None and self._gradients > _WORTH_COLUMNS:
+            self._columns = transposed(self.X)
+        return self._columns is not None
+
+    def keep_scores(self, W: Array, b: Array | None) -> Array | None:
+        """Return scores X W + b (N, C), up to a constant of each row, where X is sparse and they are few."""
+        few = self.n_samples * self.n_classes * W.itemsize <= _MOST_SCORES
+        if core is None or not sp.issparse(self.X) or not few:
+            return None
+        return kernels.probabilities(W, b, self.X, self.n_threads, log=True)
 
     def take(self, rows: Any) -> InMemory:
         """Return some of the samples (a view where X is dense and `rows` a slice)."""
@@ -196,10 +225,29 @@ class Objective:
         loss, dW, db = self._sum("value_and_gradient", *self._split(theta))
         return float(loss) / self.data.total_weight + self.smooth_penalty(theta), self._join(dW, db, theta)
 
+    def products_at(self, theta: Array) -> Callable[[Array], Array]:
+        """Return :meth:`hessian_product` at a theta; what all products share is found with the first."""
+        head = self._split(theta)
+
+        @cache
+        def shared() -> tuple[float, dict[str, Array]]:
+            keep = getattr(self.data, "keep_scores", None)
+            scores = None if keep is None else keep(*head)
+            if scores is None:
+                return 1.5, {}
+            self.count_passes(0.5)
+            return 1.0, {"scores": scores}
+
+        def product(direction: Array) -> Array:
+            cost, options = shared()
+            HV, Hc = self._sum("hessian_product", *head, *self._split(direction), cost=cost, **options)
+            return self._join(HV, Hc, direction)
+
+        return product
+
     def hessian_product(self, theta: Array, direction: Array) -> Array:
         """Return the Hessian of the smooth part at theta times a direction, shaped like theta."""
-        HV, Hc = self._sum("hessian_product", *self._split(theta), *self._split(direction), cost=1.5)
-        return self._join(HV, Hc, direction)
+        return self.products_at(theta)(direction)
 
     def hessian(self, theta: Array) -> Array:
         """Return the Hessian of the smooth part at theta as a (D' C, D' C) matrix, D' = theta.shape[0].

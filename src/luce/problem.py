@@ -14,7 +14,7 @@ from luce.errors import InputError
 from luce.loss.inputs import Array, Matrix
 from luce.numbering import number
 from luce.objective import Data, InMemory, Objective
-from luce.solvers import LBFGS, Solver
+from luce.solvers import LBFGS, NewtonCG, Solver
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Problem:
     def placed(self, theta: Array, solver: Solver) -> Array:
         """Return a theta where the data want the vectors of a solver that can have them anywhere."""
         place = getattr(self.data, "place", None)
-        return theta if place is None or not isinstance(solver, LBFGS) else beside(theta, place)
+        return theta if place is None or not isinstance(solver, (LBFGS, NewtonCG)) else beside(theta, place)
 
     def coefficients(self, theta: Array) -> tuple[Array, Array]:
         """Return the coefficients and the intercepts, in the dtype of X."""

@@ -59,8 +59,9 @@ struct SparsePart {
   const RowTask* task;
   Csr X;
   // (D, C) and (C,) of the compute type, V and c where a direction is needed. Rows of W and V are `width` apart,
-  // at least a vector; one may be read beyond the end of b and c.
-  const void *W, *b, *V, *c;
+  // at least a vector; one may be read beyond the end of b and c. If there are scores (rows, C), X W + b is not
+  // computed.
+  const void *W, *b, *V, *c, *scores;
   int64_t width;
   int64_t begin, end;
   void* residuals;   // (end - begin, C) of the compute type and a vector's room, or null if there is no gradient
@@ -96,6 +97,8 @@ struct Kernels {
   int64_t (*sparse_scratch)(int64_t n_classes, int64_t n_heads);
   void (*sparse_rows)(SparsePart&);
   void (*sparse_gradient)(const SparsePart&, int64_t first_column, int64_t last_column);
+  // The same from the transpose of X, as fast as it can be read; entries of a column lie in the order of rows.
+  void (*sparse_columns)(const SparsePart&, const Csr& columns, int64_t first_column, int64_t last_column);
   int64_t (*rows_scratch)(int64_t n_classes);
   // Rows begin..end of a block of scores, in place: class j of row i at Z[j * step + i - first_row].
   void (*rows)(const RowTask&, void* Z, void* U, int64_t step, int64_t first_row, int64_t begin, int64_t end,

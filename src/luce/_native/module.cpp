@@ -20,7 +20,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels.hpp"
+#include "csr.hpp"
 
 namespace nb = nanobind;
 using namespace luce;
@@ -105,6 +105,11 @@ void in_threads(int n, const std::function<void(int)>& work) {
 // Rows of part t of n; whole vectors in every part but the last.
 int64_t boundary(int64_t rows, int t, int n) { return t == n ? rows : rows * t / n / 16 * 16; }
 
+const double* weights_of(const std::optional<Weights>& weight, int64_t n_rows) {
+  require(!weight || int64_t(weight->shape(0)) == n_rows, "weights and rows differ in number");
+  return weight ? weight->data() : nullptr;
+}
+
 RowTask row_task(int op, int64_t n_classes, int64_t n_rows, const std::optional<Labels>& labels,
                  const std::optional<AnyMatrix>& soft, const std::optional<Weights>& weight, double smoothing) {
   RowTask task;
@@ -119,10 +124,7 @@ RowTask row_task(int op, int64_t n_classes, int64_t n_rows, const std::optional<
     task.soft = matrix_of(*soft);
     require(task.soft.rows == n_rows && task.soft.columns == n_classes, "soft labels are (N, C)");
   }
-  if (weight) {
-    require(int64_t(weight->shape(0)) == n_rows, "weights and rows differ in number");
-    task.weight = weight->data();
-  }
+  task.weight = weights_of(weight, n_rows);
   require((task.op != Op::value && task.op != Op::gradient) || labels || soft, "the loss needs labels");
   return task;
 }
@@ -133,13 +135,15 @@ void* out_of(const Block& out, bool wide, int64_t n_rows, int64_t n_classes) {
   return out.data();
 }
 
+const char* const kBadIndex = "a label is not one of the classes, or a column index not one of the features";
+
 double collect(const std::vector<RowSums>& sums) {
   RowSums all;
   for (const RowSums& s : sums) {
     all.total += s.total;
     all.bad_index = all.bad_index || s.bad_index;
   }
-  require(!all.bad_index, "a label is not one of the classes, or a column index not one of the features");
+  require(!all.bad_index, kBadIndex);
   return all.total;
 }
 
@@ -222,28 +226,7 @@ using Dense2 = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 constexpr int64_t kWhole = 8;              // doubles in the widest vector
 constexpr int64_t kSpareBytes = 32 << 20;  // for gradients of single threads, and for residuals
 
-// Column bounds that give every thread about as many entries, from a sample of them.
-template <class I> std::vector<int64_t> column_bounds(const Csr& X, int n_threads) {
-  const I* indices = static_cast<const I*>(X.indices);
-  std::vector<int64_t> counts(size_t(X.columns) + 1, 1);
-  for (int64_t k = 0; k < X.stored; k += X.stored / (1 << 20) + 1)
-    if (uint64_t(indices[k]) < uint64_t(X.columns)) ++counts[size_t(indices[k])];
-  int64_t all = 0, seen = 0;
-  for (int64_t n : counts) all += n;
-  std::vector<int64_t> bounds{0};
-  for (int64_t d = 0; d < X.columns; ++d) {
-    seen += counts[size_t(d)];
-    if (seen * n_threads >= all * int64_t(bounds.size()) && int(bounds.size()) < n_threads) bounds.push_back(d + 1);
-  }
-  bounds.resize(size_t(n_threads) + 1, X.columns + 1);
-  return bounds;
-}
-
-double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Block W, Flat b,
-                                  std::optional<Block> V, std::optional<Flat> c, int64_t n_classes,
-                                  std::optional<Labels> labels, std::optional<AnyMatrix> soft,
-                                  std::optional<Weights> weight, double smoothing,
-                                  std::optional<Dense2> gradient, std::optional<Block> out, int n_threads) {
+Csr csr_of(const Flat& data, const Flat& indices, const Flat& indptr, int64_t n_features) {
   Csr X;
   X.wide = is_wide(data.dtype());
   X.long_index = indices.dtype() == nb::dtype<int64_t>();
@@ -256,7 +239,47 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
   X.rows = int64_t(indptr.shape(0)) - 1;
   X.columns = n_features;
   X.stored = int64_t(data.shape(0));
+  return X;
+}
 
+// Column bounds that give every thread about as many entries, from a sample of them.
+std::vector<int64_t> column_bounds(const Csr& X, int n_threads) {
+  std::vector<int64_t> counts(size_t(X.columns) + 1, 1);
+  with_types(X, [&](auto, auto index) {
+    const auto* indices = static_cast<const decltype(index)*>(X.indices);
+    for (int64_t k = 0; k < X.stored; k += X.stored / (1 << 20) + 1)
+      if (uint64_t(indices[k]) < uint64_t(X.columns)) ++counts[size_t(indices[k])];
+  });
+  int64_t all = 0, seen = 0;
+  for (int64_t n : counts) all += n;
+  std::vector<int64_t> bounds{0};
+  for (int64_t d = 0; d < X.columns; ++d) {
+    seen += counts[size_t(d)];
+    if (seen * n_threads >= all * int64_t(bounds.size()) && int(bounds.size()) < n_threads) bounds.push_back(d + 1);
+  }
+  bounds.resize(size_t(n_threads) + 1, X.columns + 1);
+  return bounds;
+}
+
+// Column bounds that give every thread about as many entries, from the columns themselves.
+std::vector<int64_t> column_shares(const Csr& columns, int n_threads) {
+  std::vector<int64_t> bounds{0};
+  with_types(columns, [&](auto, auto index) {
+    const auto* begin = static_cast<const decltype(index)*>(columns.indptr);
+    for (int t = 1; t < n_threads; ++t)
+      bounds.push_back(std::lower_bound(begin, begin + columns.rows, columns.stored * t / n_threads) - begin);
+  });
+  bounds.push_back(columns.rows + 1);
+  return bounds;
+}
+
+double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, Block W, Flat b,
+                                  std::optional<Block> V, std::optional<Flat> c, int64_t n_classes,
+                                  std::optional<Labels> labels, std::optional<AnyMatrix> soft,
+                                  std::optional<Weights> weight, double smoothing,
+                                  std::optional<Dense2> gradient, std::optional<Block> out, int n_threads,
+                                  std::optional<std::tuple<Flat, Flat, Flat>> transposed, std::optional<Block> scores) {
+  const Csr X = csr_of(data, indices, indptr, n_features);
   RowTask task = row_task(op, n_classes, X.rows, labels, soft, weight, smoothing);
   const bool wide = is_wide(W.dtype());
   const Kernels& kernels = wide ? chosen->of_double : chosen->of_float;
@@ -276,17 +299,27 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
     require(int64_t(gradient->shape(0)) == n_features + 1 && int64_t(gradient->shape(1)) == n_classes,
             "gradient is (D + 1, C)");
   if (out) task.out = out_of(*out, wide, X.rows, n_classes);
+  if (scores)
+    require(is_wide(scores->dtype()) == wide && int64_t(scores->shape(0)) == X.rows &&
+                int64_t(scores->shape(1)) == n_classes,
+            "scores are (N, C) of the compute type");
   std::vector<RowSums> sums(static_cast<size_t>(n_threads));
   Interrupt interrupt;
   const auto part_of = [&](int t, int64_t begin, int64_t end, void* residuals, double* into, int64_t step,
                            void* scratch) {
-    return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr, row,
+    return SparsePart{&task, X, W.data(), b.data(), V ? V->data() : nullptr, c ? c->data() : nullptr,
+                      scores ? scores->data() : nullptr, row,
                       begin, end, residuals, into, step, sums[size_t(t)], scratch};
   };
   const int64_t padded = n_classes < kWhole ? n_classes : (n_classes + kWhole - 1) / kWhole * kWhole;
   const int64_t size = gradient ? (n_features + 1) * padded : 0, heads = n_classes * (V ? 2 : 1);
   const int64_t scratch_bytes = (kernels.sparse_scratch(n_classes, heads) + 63) / 64 * 64;
-  const bool own_gradients = size * 8 * n_threads <= kSpareBytes;
+  Csr columns;
+  if (transposed) {
+    columns = csr_of(std::get<0>(*transposed), std::get<1>(*transposed), std::get<2>(*transposed), X.rows);
+    require(columns.rows == n_features && columns.stored == X.stored, "the transpose is not that of X");
+  }
+  const bool own_gradients = !transposed && size * 8 * n_threads <= kSpareBytes;
   {
     nb::gil_scoped_release release;
     if (!gradient || own_gradients) {
@@ -320,7 +353,7 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
     } else {
       // One gradient for all: the threads share the rows of a block, then the columns of the gradient.
       const std::vector<int64_t> bounds =
-          X.long_index ? column_bounds<int64_t>(X, n_threads) : column_bounds<int32_t>(X, n_threads);
+          transposed ? column_shares(columns, n_threads) : column_bounds(X, n_threads);
       const int64_t block = std::max<int64_t>(16, kSpareBytes / 2 / (n_classes * width) / 16 * 16);
       const Scratch residuals = allocate(std::min(block, X.rows) * n_classes * width);
       const Scratch scratch = allocate(scratch_bytes * n_threads);
@@ -339,7 +372,10 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
         in_threads(n_threads, [&](int t) {
           const SparsePart part = part_of(t, first, first + n, residuals.get(), gradient->data(), n_classes,
                                           scratch.get() + t * scratch_bytes);
-          kernels.sparse_gradient(part, bounds[size_t(t)], bounds[size_t(t) + 1]);
+          if (transposed)
+            kernels.sparse_columns(part, columns, bounds[size_t(t)], bounds[size_t(t) + 1]);
+          else
+            kernels.sparse_gradient(part, bounds[size_t(t)], bounds[size_t(t) + 1]);
         });
         stop = Interrupt::look(&interrupt);
       }
@@ -347,6 +383,58 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
   }
   interrupt.rethrow();
   return collect(sums);
+}
+
+void sparse_moments(Flat data, Flat indices, Flat indptr, std::optional<Weights> weight, Dense2 sums) {
+  const int64_t D = int64_t(sums.shape(1));
+  const Csr X = csr_of(data, indices, indptr, D);
+  require(sums.shape(0) == 3, "sums are (3, D)");
+  const double* w = weights_of(weight, X.rows);
+  bool good = false;
+  {
+    nb::gil_scoped_release release;
+    with_types(X, [&](auto value, auto index) {
+      good = add_moments<decltype(value), decltype(index)>(X, w, sums.data(), sums.data() + D, sums.data() + 2 * D);
+    });
+  }
+  require(good, kBadIndex);
+}
+
+using FlatOut = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+void sparse_transpose(Flat data, Flat indices, Flat indptr, FlatOut out_data, FlatOut out_indices,
+                      FlatOut out_indptr) {
+  require(out_indptr.shape(0) >= 1 && out_data.shape(0) == data.shape(0) && out_indices.shape(0) == data.shape(0) &&
+              out_data.dtype() == data.dtype() && out_indices.dtype() == indices.dtype() &&
+              out_indptr.dtype() == indices.dtype(),
+          "the transpose is like X");
+  const Csr X = csr_of(data, indices, indptr, int64_t(out_indptr.shape(0)) - 1);
+  bool good = false;
+  {
+    nb::gil_scoped_release release;
+    with_types(X, [&](auto value, auto index) {
+      using S = decltype(value);
+      using I = decltype(index);
+      good = transpose<S, I>(X, static_cast<I*>(out_indptr.data()), static_cast<I*>(out_indices.data()),
+                             static_cast<S*>(out_data.data()));
+    });
+  }
+  require(good, kBadIndex);
+}
+
+void sparse_class_sums(Flat data, Flat indices, Flat indptr, Labels labels, std::optional<Weights> weight,
+                       Dense2 sums) {
+  const Csr X = csr_of(data, indices, indptr, int64_t(sums.shape(0)));
+  require(int64_t(labels.shape(0)) == X.rows, "labels and rows differ in number");
+  const double* w = weights_of(weight, X.rows);
+  bool good = false;
+  {
+    nb::gil_scoped_release release;
+    with_types(X, [&](auto value, auto index) {
+      good = add_by_class<decltype(value), decltype(index)>(X, w, labels.data(), int64_t(sums.shape(1)), sums.data());
+    });
+  }
+  require(good, kBadIndex);
 }
 
 // Rows first_row.. of scores that lie class by class: Z is (heads, rows), used up.
@@ -374,8 +462,6 @@ double rows(int op, nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu> Z, i
   }
   return collect(sums);
 }
-
-using FlatOut = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 std::vector<Vector> vectors_of(const std::vector<Flat>& arrays, size_t size) {
   std::vector<Vector> found;
@@ -481,7 +567,18 @@ NB_MODULE(_core, m) {
         nb::arg("n_features"), nb::arg("W"), nb::arg("b"), nb::arg("V").none(), nb::arg("c").none(),
         nb::arg("n_classes"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
         nb::arg("smoothing"), nb::arg("gradient").noconvert().none(),
-        nb::arg("out").noconvert().none(), nb::arg("n_threads"), "The same over CSR rows.");
+        nb::arg("out").noconvert().none(), nb::arg("n_threads"), nb::arg("transposed").none(),
+        nb::arg("scores").noconvert().none(),
+        "The same over CSR rows; sooner from the transpose, see `transpose`, and where X W + b is known.");
+  m.def("transpose", sparse_transpose, nb::arg("data"), nb::arg("indices"), nb::arg("indptr"),
+        nb::arg("out_data").noconvert(), nb::arg("out_indices").noconvert(), nb::arg("out_indptr").noconvert(),
+        "Write the transpose of CSR (N, D) as CSR, each row's entries in order.");
+  m.def("sparse_moments", sparse_moments, nb::arg("data"), nb::arg("indices"), nb::arg("indptr"),
+        nb::arg("weight").none(), nb::arg("sums").noconvert(),
+        "Add the weighted sums of x and of x * x over CSR rows to rows of sums (3, D); the last must be zero.");
+  m.def("sparse_class_sums", sparse_class_sums, nb::arg("data"), nb::arg("indices"), nb::arg("indptr"),
+        nb::arg("labels"), nb::arg("weight").none(), nb::arg("sums").noconvert(),
+        "Add the weighted sum of x over the CSR rows of each class to sums (D, C).");
   m.def("rows", rows, nb::arg("op"), nb::arg("Z").noconvert(), nb::arg("n_classes"), nb::arg("first_row"),
         nb::arg("n_rows"), nb::arg("labels").none(), nb::arg("soft").none(), nb::arg("weight").none(),
         nb::arg("smoothing"), nb::arg("out").noconvert().none(), nb::arg("n_threads"),

@@ -1,26 +1,14 @@
 // Passes over CSR rows. A row's scores are a sum of rows of W, and its part of the gradient is a multiple of
 // its residual added to rows of dW; classes run along the lanes in both.
 #pragma once
+#include <algorithm>
+
+#include "csr.hpp"
 #include "dense.hpp"
 
 namespace {
 
 constexpr int64_t kSparseTileBytes = 128 << 10;
-
-// The entries of one row, or none if the index arrays do not fit the matrix.
-template <class S, class I> struct Entries {
-  const S* value;
-  const I* column;
-  int64_t count;
-};
-
-template <class S, class I> Entries<S, I> entries(const luce::Csr& X, int64_t row, luce::RowSums& sums) {
-  const I* indptr = static_cast<const I*>(X.indptr) + row;
-  const int64_t from = int64_t(indptr[0]), to = int64_t(indptr[1]);
-  if (from < 0 || to < from || to > X.stored) sums.bad_index = true;
-  if (sums.bad_index) return {nullptr, nullptr, 0};
-  return {static_cast<const S*>(X.data) + from, static_cast<const I*>(X.indices) + from, to - from};
-}
 
 template <class T> int64_t sparse_tile_rows(int64_t n_heads) {
   const int64_t rows = kSparseTileBytes / (int64_t(sizeof(T)) * n_heads) / kLanes<T> * kLanes<T>;
@@ -71,14 +59,17 @@ template <class T, class S, class I> void sparse_rows_of(luce::SparsePart& part)
   for (int64_t first = part.begin; first < part.end; first += rows) {
     const int64_t n = part.end - first < rows ? part.end - first : rows;
     for (int64_t i = 0; i < n; ++i) {
-      const Entries<S, I> x = entries<S, I>(part.X, first + i, part.sums);
+      const Entries<S, I> x = entries<S, I>(part.X, first + i, part.sums.bad_index);
       for (int64_t k = 0; k < x.count; ++k)
         if (uint64_t(x.column[k]) >= uint64_t(part.X.columns)) part.sums.bad_index = true;
       if (part.sums.bad_index) return;
       const auto scores = [&](const void* W, const void* b, T* out) {
         row_scores(x, static_cast<const T*>(W), part.width, static_cast<const T*>(b), C, out);
       };
-      scores(part.W, part.b, by_row + i * heads);
+      if (part.scores)
+        std::memcpy(by_row + i * heads, static_cast<const T*>(part.scores) + (first + i) * C, size_t(C) * sizeof(T));
+      else
+        scores(part.W, part.b, by_row + i * heads);
       if (part.V) scores(part.V, part.c, by_row + i * heads + C);
     }
     turn<T>(by_row, heads, n, heads, Z, step);
@@ -97,7 +88,7 @@ void sparse_gradient_of(const luce::SparsePart& part, int64_t lo, int64_t hi) {
   const int64_t whole = step % L == 0 ? step : C / L * L, left = whole < C ? C - whole : 0;
   double *r = static_cast<double*>(part.scratch), *tail = r + C + L;
   for (int64_t c = 0; c < L; ++c) r[C + c] = tail[c] = 0;
-  luce::RowSums ignored;
+  bool ignored = false;
   const auto add = [&](int64_t column, double value) {
     double* g = part.gradient + column * step;
     for (int64_t c = 0; c < whole; c += L) store<double>(g + c, load<double>(g + c) + value * load<double>(r + c));
@@ -118,18 +109,48 @@ void sparse_gradient_of(const luce::SparsePart& part, int64_t lo, int64_t hi) {
   }
 }
 
-// f<S, I>() for the types that X is stored in.
-template <class F> void with_types(const luce::Csr& X, F&& f) {
-  const auto with_index = [&](auto value) {
-    if (X.long_index)
-      f(value, int64_t{});
-    else
-      f(value, int32_t{});
-  };
-  if (X.wide)
-    with_index(double{});
-  else
-    with_index(float{});
+// nv vectors of sum_k value[k] * residuals[row[k]], rows of C counted from the first; n numbers of it are added.
+template <int nv, class T, class S, class I>
+inline void weighted_residuals(Entries<S, I> x, const T* residuals, int64_t first, int64_t C, double* out, int64_t n) {
+  constexpr int L = kLanes<double>;
+  Vec<double> sum[nv] = {};
+  for (int64_t k = 0; k < x.count; ++k) {
+    const T* r = residuals + (int64_t(x.column[k]) - first) * C;
+    const Vec<double> value = spread<double>(double(x.value[k]));
+    for (int v = 0; v < nv; ++v) sum[v] += value * load_as<double>(r + v * L);
+  }
+  double total[nv * L];
+  for (int v = 0; v < nv; ++v) store<double>(total + v * L, sum[v]);
+  for (int64_t c = 0; c < n; ++c) out[c] += total[c];
+}
+
+// Row d of the gradient from the entries of column d in some rows, for columns lo..hi; column D is the intercept.
+// The last vector of a row reads beyond it, and what that gives is left.
+template <class T, class S, class I>
+void sparse_columns_of(const luce::SparsePart& part, const luce::Csr& columns, int64_t lo, int64_t hi) {
+  constexpr int L = kLanes<double>, wide = 8;
+  const int64_t C = part.task->n_classes, D = columns.rows;
+  const T* residuals = static_cast<const T*>(part.residuals);
+  bool ignored = false;
+  for (int64_t d = lo; d < hi && d < D; ++d) {
+    Entries<S, I> x = entries<S, I>(columns, d, ignored);
+    const I* from = std::lower_bound(x.column, x.column + x.count, I(part.begin));
+    const I* to = std::lower_bound(from, x.column + x.count, I(part.end));
+    x = {x.value + (from - x.column), from, to - from};
+    if (x.count == 0) continue;
+    double* g = part.gradient + d * part.gradient_step;
+    int64_t c = 0;
+    for (; C - c > 4 * L; c += wide * L)
+      weighted_residuals<wide>(x, residuals + c, part.begin, C, g + c, smaller(C - c, int64_t(wide * L)));
+    for (; C - c > L; c += 2 * L)
+      weighted_residuals<2>(x, residuals + c, part.begin, C, g + c, smaller(C - c, int64_t(2 * L)));
+    if (c < C) weighted_residuals<1>(x, residuals + c, part.begin, C, g + c, C - c);
+  }
+  if (hi > D) {
+    double* g = part.gradient + D * part.gradient_step;
+    for (int64_t i = 0; i < part.end - part.begin; ++i)
+      for (int64_t c = 0; c < C; ++c) g[c] += double(residuals[i * C + c]);
+  }
 }
 
 template <class T> void sparse_rows(luce::SparsePart& part) {
@@ -139,6 +160,12 @@ template <class T> void sparse_rows(luce::SparsePart& part) {
 template <class T> void sparse_gradient(const luce::SparsePart& part, int64_t lo, int64_t hi) {
   with_types(part.X, [&](auto value, auto index) {
     sparse_gradient_of<T, decltype(value), decltype(index)>(part, lo, hi);
+  });
+}
+
+template <class T> void sparse_columns(const luce::SparsePart& part, const luce::Csr& columns, int64_t lo, int64_t hi) {
+  with_types(columns, [&](auto value, auto index) {
+    sparse_columns_of<T, decltype(value), decltype(index)>(part, columns, lo, hi);
   });
 }
 

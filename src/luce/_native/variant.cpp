@@ -9,7 +9,7 @@
 namespace {
 template <class T> constexpr luce::Kernels kernels_of() {
   return {padded_features<T>, dense_scratch<T>, dense<T>,           hessian_scratch<T>, hessian<T>,
-          sparse_scratch<T>,  sparse_rows<T>,   sparse_gradient<T>, rows_scratch<T>,    run_rows<T>,
+          sparse_scratch<T>,  sparse_rows<T>,   sparse_gradient<T>, sparse_columns<T>, rows_scratch<T>,    run_rows<T>,
           mix_scratch<T>,     mix_rows<T>};
 }
 }  // namespace

@@ -52,7 +52,11 @@ class Parts:
     "--l1-ratio", type=click.FloatRange(0, 1), default=0.0, help="0: L2 penalty, 1: L1, between: both."
 )
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Let each class weigh the same.")
-@click.option("--solver", type=click.Choice(["auto", "lbfgs", "newton", "proximal", "sgd"]), default="auto")
+@click.option(
+    "--solver",
+    type=click.Choice(["auto", "lbfgs", "newton", "newton-cg", "proximal", "sgd"]),
+    default="auto",
+)
 @click.option("--tol", type=click.FloatRange(0, min_open=True), help="Relative gap at which the fit stops.")
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations.")
 @options.memory

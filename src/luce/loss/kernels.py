@@ -4,21 +4,31 @@
 """
 
 from luce._native import core
-from luce.loss.passes import class_grams, class_sums, moments
+from luce.loss.passes import class_grams
 
 if core is None:
     from luce.loss.passes import (
         class_curvature,
+        class_sums,
         class_variances,
         divergence,
         gram,
         hessian,
         hessian_product,
+        moments,
         probabilities,
         value_and_gradient,
     )
 else:
-    from luce.loss.native import divergence, hessian, hessian_product, probabilities, value_and_gradient
+    from luce.loss.native import (
+        class_sums,
+        divergence,
+        hessian,
+        hessian_product,
+        moments,
+        probabilities,
+        value_and_gradient,
+    )
     from luce.loss.squares import class_curvature, class_variances, gram
 
 __all__ = [

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from luce._native import core
+from luce.loss import passes
 from luce.loss.inputs import Array, Matrix
 from luce.loss.memory import LINE, zeros
 from luce.loss.threads import blas_quiet, in_threads, shares, thread_count
@@ -24,6 +25,7 @@ _DENSE_ROWS = 4096  # of a sparse matrix made dense at a time
 _LANES = 16  # in the widest vector
 
 Head = tuple[Array, Array | None]  # W (D, C) and b (C,): the scores are X W + b
+Columns = tuple[Array, Array, Array]
 
 
 @dataclass
@@ -42,8 +44,7 @@ class _Pass:
         hard = self.y is not None and self.y.ndim == 1
         self.labels = np.ascontiguousarray(self.y, dtype=np.int64) if hard else None
         self.soft = None if hard else self.y
-        if self.weight is not None:
-            self.weight = np.ascontiguousarray(self.weight, dtype=np.float64)
+        self.weight = _doubles(self.weight)
 
     @property
     def has_gradient(self) -> bool:
@@ -54,13 +55,20 @@ class _Pass:
         return self.labels, self.soft, self.weight, self.smoothing
 
 
-def _run(task: _Pass, heads: list[Head], X: Matrix, n_threads: int | None) -> tuple[float, Array, Array]:
+def _run(
+    task: _Pass,
+    heads: list[Head],
+    X: Matrix,
+    n_threads: int | None,
+    columns: Columns | None = None,
+    scores: Array | None = None,
+) -> tuple[float, Array, Array]:
     """Return the total over rows, dW and db; both zero without a gradient."""
     n_features, n_classes = heads[0][0].shape
     n_scores = n_classes * len(heads)
     if not isinstance(X, np.ndarray):
         work = X.nnz * n_scores
-        total, gradient = _sparse(task, heads, X, thread_count(n_threads, work))
+        total, gradient = _sparse(task, heads, X, thread_count(n_threads, work), columns, scores)
     else:
         work = X.shape[0] * (n_features + 8) * n_scores
         threads = thread_count(n_threads, work)
@@ -96,22 +104,30 @@ def _packed(heads: list[Head]) -> Array:
     return packed.reshape(-1, padded)
 
 
-def _sparse(task: _Pass, heads: list[Head], X: Any, threads: int) -> tuple[float, Array | None]:
+def _sparse(
+    task: _Pass, heads: list[Head], X: Any, threads: int, columns: Columns | None, scores: Array | None
+) -> tuple[float, Array | None]:
     n_features, n_classes = heads[0][0].shape
     arguments: list[Array | None] = []
-    for W, b in heads:
+    for W, b in heads if scores is None else heads[1:]:
         bias = np.zeros(n_classes + _LANES, dtype=task.dtype)
         if b is not None:
             bias[:n_classes] = b
         arguments += [_whole_rows(W), bias]
-    arguments += [None] * (4 - len(arguments))
-    index = np.promote_types(X.indices.dtype, X.indptr.dtype)
-    arrays = X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
+    if len(arguments) == 2:  # scores stand for the first head
+        arguments += [None, None] if scores is None else arguments
     gradient = zeros((n_features + 1, n_classes), float) if task.has_gradient else None
     total = core.sparse(
-        task.op, *arrays, n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads
-    )
+        task.op, *_stored(X), n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads,
+        columns if task.has_gradient else None, scores,
+    )  # fmt: skip
     return total, gradient
+
+
+def _stored(X: Any) -> tuple[Array, Array, Array]:
+    """Return the arrays that make CSR, their indices of one dtype."""
+    index = np.promote_types(X.indices.dtype, X.indptr.dtype)
+    return X.data, X.indices.astype(index, copy=False), X.indptr.astype(index, copy=False)
 
 
 def _whole_rows(W: Array) -> Array:
@@ -175,10 +191,11 @@ def value_and_gradient(
     n_threads: int | None = None,
     *,
     gradient: bool = True,
+    columns: Columns | None = None,
 ) -> tuple[float, Array, Array]:
-    """See :func:`luce.loss.passes.value_and_gradient`."""
+    """See :func:`luce.loss.passes.value_and_gradient`; `columns` is what :func:`transposed` makes of X."""
     task = _Pass(_GRADIENT if gradient else _VALUE, W.shape[1], W.dtype, y, weight, smoothing)
-    total, dW, db = _run(task, [(W, b)], X, n_threads)
+    total, dW, db = _run(task, [(W, b)], X, n_threads, columns)
     return total, dW, db
 
 
@@ -190,10 +207,16 @@ def hessian_product(
     X: Matrix,
     weight: Array | None,
     n_threads: int | None = None,
+    *,
+    columns: Columns | None = None,
+    scores: Array | None = None,
 ) -> tuple[Array, Array]:
-    """See :func:`luce.loss.passes.hessian_product`."""
+    """See :func:`luce.loss.passes.hessian_product`.
+
+    For `columns` see above; where X is sparse, `scores` may be X W + b (N, C), or its log-probabilities.
+    """
     task = _Pass(_HESSIAN_PRODUCT, W.shape[1], W.dtype, weight=weight)
-    return _run(task, [(W, b), (V, c)], X, n_threads)[1:]
+    return _run(task, [(W, b), (V, c)], X, n_threads, columns, scores)[1:]
 
 
 def divergence(
@@ -204,10 +227,12 @@ def divergence(
     X: Matrix,
     weight: Array | None,
     n_threads: int | None = None,
+    *,
+    columns: Columns | None = None,
 ) -> tuple[float, Array, Array]:
-    """See :func:`luce.loss.passes.divergence`."""
+    """See :func:`luce.loss.passes.divergence`; for `columns` see above."""
     task = _Pass(_DIVERGENCE, W.shape[1], W.dtype, weight=weight)
-    return _run(task, [(W, b), (V, c)], X, n_threads)
+    return _run(task, [(W, b), (V, c)], X, n_threads, columns)
 
 
 def probabilities(
@@ -241,3 +266,33 @@ def hessian(
             block[:] = np.tril(block) + np.tril(block, -1).T
             H[k, :, j] = block
     return H if b is not None else np.ascontiguousarray(H[:, :-1, :, :-1])
+
+
+def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tuple[Array, Array]:
+    """See :func:`luce.loss.passes.moments`."""
+    if isinstance(X, np.ndarray):
+        return passes.moments(X, weight, n_threads)
+    sums = np.zeros((3, X.shape[1]))
+    core.sparse_moments(*_stored(X), _doubles(weight), sums)
+    return sums[0], sums[1]
+
+
+def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tuple[Array, Array]:
+    """See :func:`luce.loss.passes.class_sums`."""
+    if isinstance(X, np.ndarray) or y.ndim == 2:
+        return passes.class_sums(X, y, weight, n_classes)
+    sums, labels = np.zeros((X.shape[1], n_classes)), np.ascontiguousarray(y, dtype=np.int64)
+    core.sparse_class_sums(*_stored(X), labels, _doubles(weight), sums)
+    return sums, np.bincount(labels, weight, minlength=n_classes).astype(np.float64)
+
+
+def _doubles(weight: Array | None) -> Array | None:
+    return None if weight is None else np.ascontiguousarray(weight, dtype=np.float64)
+
+
+def transposed(X: Any) -> Columns:
+    """Return the arrays that make the transpose of X as CSR, with which gradients take half the time."""
+    data, indices, indptr = _stored(X)
+    found = np.empty_like(data), np.empty_like(indices), np.empty(X.shape[1] + 1, indices.dtype)
+    core.transpose(data, indices, indptr, *found)
+    return found

@@ -184,14 +184,9 @@ def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tup
     else:
         T = y if weight is None else y * weight[:, None]
     sums = np.zeros((X.shape[1], n_classes))
-    if sp.issparse(X) and y.ndim == 1:  # no product: each entry of X goes to one place
-        for part, tile in _tiles(X, np.empty((0, 1))):
-            stored = np.diff(tile.indptr)
-            to = tile.indices.astype(np.int64) * n_classes + np.repeat(y[part], stored)
-            np.add.at(sums.reshape(-1), to, tile.data * np.repeat(ones[part], stored))
-    else:
-        for part, tile in _tiles(X, sums):
-            sums += (T[part].T @ tile).T  # so X is read row by row
+    for part, tile in _tiles(X, sums):
+        product = (T[part].T @ tile).T  # so X is read row by row
+        sums += product.toarray() if sp.issparse(product) else product
     return sums, np.asarray(T.sum(axis=0)).ravel()
 
 

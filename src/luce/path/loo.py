@@ -21,7 +21,7 @@ from scipy.special import softmax
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.problem import Problem
-from luce.solvers.certificate import Inverse
+from luce.solvers.conjugate import Inverse
 from luce.solvers.curvature import Product
 from luce.solvers.factor import Factor
 

@@ -3,7 +3,19 @@
 from luce.solvers.driver import Progress, Solution, Solver, State, minimize
 from luce.solvers.lbfgs import LBFGS
 from luce.solvers.newton import Newton
+from luce.solvers.newton_cg import NewtonCG
 from luce.solvers.proximal import Proximal
 from luce.solvers.sgd import SGD
 
-__all__ = ["LBFGS", "SGD", "Newton", "Progress", "Proximal", "Solution", "Solver", "State", "minimize"]
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Newton",
+    "NewtonCG",
+    "Progress",
+    "Proximal",
+    "Solution",
+    "Solver",
+    "State",
+    "minimize",
+]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
@@ -36,9 +35,8 @@ from luce.arrays import (
 )
 from luce.loss.inputs import Array
 from luce.objective import Objective
+from luce.solvers.conjugate import Inverse, conjugate
 from luce.solvers.factor import Factor
-
-Inverse: TypeAlias = Callable[[Array], Array]
 
 _EPS = float(np.finfo(np.float64).eps)
 _CHUNK = 1 << 18  # numbers at a time, which stay in the cache
@@ -65,6 +63,7 @@ def certify(
     inverse: Inverse | None = None,
     target: float = 0.0,
     most_products: int = 40,
+    residual: Array | None = None,
 ) -> Certificate:
     """Bound F(theta) - F* from the dual point near theta, moved along a direction where one is given.
 
@@ -81,6 +80,8 @@ def certify(
         The relative gap that is hoped for: no more passes are spent than it needs.
     most_products : int
         How many Hessian products may be spent on a better direction.
+    residual : array, optional
+        The gradient plus the Hessian times the direction, about, if it is known: it saves a product.
 
     Returns
     -------
@@ -100,17 +101,17 @@ def certify(
         goal = target * (value + rough)
         used = None
         if gap > goal and direction is not None and _finite(direction):
-            hoped = np.inf
+            hoped, excess = np.inf, None
             for arithmetic in (narrow, objective):
                 if inverse is not None and objective.reg > 0 and objective.l1 == 0:
-                    direction, hoped = _improve(
-                        arithmetic, theta, pull, direction, inverse, goal, most_products
+                    direction, hoped, excess = _improve(
+                        arithmetic, theta, pull, direction, residual, inverse, goal, most_products
                     )
-                reached, used = _along(objective, theta, loss, pull, direction, noise, goal)
+                reached, used = _along(objective, theta, loss, pull, direction, noise, goal, excess)
                 gap = _least(gap, reached)
                 if gap <= goal or hoped > goal or arithmetic.dtype == np.float64:
                     break
-                direction = used  # good but for rounding
+                direction, residual = used, None  # good but for rounding
         # neither the loss nor the penalty is ever negative
         return Certificate(value + rough, _least(gap, value + rough + noise.of_value), used)
 
@@ -155,27 +156,35 @@ def _improve(
     theta: Array,
     pull: Array,
     direction: Array,
+    residual: Array | None,
     inverse: Inverse,
     target: float,
     most_products: int,
-) -> tuple[Array, float]:
+) -> tuple[Array, float, Array | None]:
     """Return a direction with a better bound, by preconditioned conjugate gradients, and about that bound.
 
-    `pull` is the loss's part of the gradient g. To second order the bound of a direction d is
-    ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of the loss in the Hessian. It swings along the
-    iterates of conjugate gradients; the combination with the best so far that minimises it (minimal residual
-    smoothing; Zhou & Walker, 1994) does not, and costs no product. All is done in the dtype of the objective:
-    whatever comes of it is a direction.
+    The third is about mean (q - y), if there is an intercept.
+
+    `pull` is the loss's part of the gradient g, `residual` about g + H d, if it is known. To second order the
+    bound of a direction d is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)``, H0 the part of the loss in the
+    Hessian. It swings along the iterates of conjugate gradients; the combination with the best so far that
+    minimises it (minimal residual smoothing; Zhou & Walker, 1994) does not, and costs no product. All is done
+    in the dtype of the objective: whatever comes of it is a direction.
     """
     reg, D, dtype = objective.reg, objective.data.n_features, objective.dtype
     gradient = plus_times(pull, reg, theta, dtype)
     gradient[D:] = astype(pull[D:], dtype)  # the intercept is not penalised
-    direction = copy_as(direction, dtype)
-    moved = objective.hessian_product(theta, direction)
-    residual = plus_times(gradient, 1.0, moved, dtype)
+    direction = astype(direction, dtype)
+    product_with = objective.products_at(theta)
+    if residual is None:
+        moved = product_with(direction)
+        residual = plus_times(gradient, 1.0, moved, dtype)
+    else:
+        residual = astype(residual, dtype)
+        moved = plus_times(residual, -1.0, gradient, dtype)
     add_times(moved[:D], -reg, direction[:D])  # H0 d
     left = settled(objective, plus_times(gradient, 1.0, moved, dtype))  # of the best direction so far
-    best, best_moved = copy_as(direction), copy_as(moved)
+    best, best_moved = direction, moved
 
     def changes() -> Iterator[tuple[slice, Array, Array, Array]]:
         """Yield some features at a time, with what the direction, H0 d and what is left of it differ by."""
@@ -190,32 +199,23 @@ def _improve(
     def reached() -> float:
         return 0.5 * dot(best, best_moved) + dot(left, left) / (2 * reg)
 
-    along, before = None, 1.0
-    for _ in range(most_products):
+    def enough(direction: Array, residual: Array) -> bool:
         sure = -0.5 * (dot(direction, gradient) + dot(direction, residual))  # the gap is no less
-        if reached() <= max(_ENOUGH * target, 1.1 * sure) or sure > target:
+        return reached() <= max(_ENOUGH * target, 1.1 * sure) or sure > target
+
+    steps = None
+    while not enough(direction, residual) and most_products > 0:
+        if steps is None:  # from here on the best stays behind
+            direction, residual, moved = copy_as(direction), copy_as(residual), copy_as(moved)
+            steps = conjugate(product_with, direction, residual, inverse)
+        most_products -= 1
+        step = next(steps, None)
+        if step is None:
             break
-        z = astype(inverse(residual), dtype)
-        rz = dot(residual, z)
-        if not rz > 0:
-            break
-        if along is None:
-            along = -z
-        else:
-            along *= rz / before
-            add_times(along, -1.0, z)
-        before = rz
-        del z
-        product = objective.hessian_product(theta, along)
-        curvature = dot(along, product)
-        if not curvature > 0:
-            break
-        step = rz / curvature
-        add_times(direction, step, along)
-        add_times(residual, step, product)
-        add_times(product[:D], -reg, along[:D])
-        add_times(moved, step, product)
-        del product
+        product = step.product
+        add_times(product[:D], -reg, step.along[:D])
+        add_times(moved, step.size, product)
+        del product, step
         square = slope = 0.0
         for part, delta, change, over in changes():
             square += dot(delta, change) + dot(over, over) / reg
@@ -226,7 +226,7 @@ def _improve(
                 best[part] += share * delta
                 best_moved[part] += share * change
                 left[part] += share * over
-    return best, reached()
+    return best, reached(), (gradient[-1] + best_moved[-1] if objective.fit_intercept else None)
 
 
 def settled(objective: Objective, residual: Array) -> Array:
@@ -249,13 +249,18 @@ def _along(
     direction: Array,
     noise: _Noise,
     goal: float,
+    excess: Array | None,
 ) -> tuple[float, Array]:
     """Return the bound for q moved along a direction, and that direction, with its intercept settled.
 
-    The intercept moves until mean (q - y) = 0, or the bound is good enough, or no longer halves.
+    The intercept moves until mean (q - y) = 0, or the bound is good enough, or no longer halves. It moves at
+    once where `excess`, about what the mean is, is known and would cost too much.
     """
     gap, best, settle = np.inf, None, None
     direction = copy_as(direction, np.float64)
+    if excess is not None and _unsettled(objective, on_host(excess)) > 0.1 * goal:
+        settle = _settling(objective, theta)
+        direction[-1] -= beside(settle(on_host(excess)), direction)
     while True:
         divergence, moved = objective.divergence(theta, direction)
         moved += pull
@@ -269,6 +274,12 @@ def _along(
         if settle is None:
             settle = _settling(objective, theta)
         direction[-1] -= beside(settle(on_host(moved[-1])), direction)
+
+
+def _unsettled(objective: Objective, excess: Array) -> float:
+    """Return about what :func:`_balance` will add to a bound where mean (q - y) is `excess`."""
+    largest = float((excess / on_host(objective.class_means()[1])).max())  # the share of q that is replaced
+    return largest**2 * float(objective.moments()[1].sum()) / (2 * objective.reg)
 
 
 def _settling(objective: Objective, theta: Array) -> Callable[[Array], Array]:

@@ -15,7 +15,8 @@ from luce.arrays import astype, beside, compiled, empty_like, namespace, on_host
 from luce.loss.inputs import Array
 from luce.loss.threads import blas_limited, in_threads, shares, thread_count
 from luce.objective import Objective
-from luce.solvers.certificate import MANY_CLASSES, Inverse
+from luce.solvers.certificate import MANY_CLASSES
+from luce.solvers.conjugate import Inverse
 
 _MOST_PRODUCTS = 1 << 27  # with it, for each step, where the features are taken as independent
 _MOST_ENTRIES = 1 << 26  # of the blocks of all classes together, in single precision
@@ -65,8 +66,10 @@ class Product:
     def classes(self, objective: Objective, theta: Array) -> Array:
         """Return the classes' half at a point: A, or its diagonal where products with A would cost most."""
         D, C = objective.shape
+        every = max(1, objective.data.n_samples // (2000 + 50 * C))  # a sample will do
+        sample = objective.take(slice(None, None, every)) if every > 1 else objective
         whole = C < MANY_CLASSES and (self.Q is not None or D * C * C <= _MOST_PRODUCTS)
-        return objective.class_curvature(theta) if whole else objective.class_variances(theta)
+        return sample.class_curvature(theta) if whole else sample.class_variances(theta)
 
     def inverse(self, objective: Objective, A: Array) -> Inverse:
         """Return the inverse for a mean class curvature A (C, C), or its diagonal (C,)."""

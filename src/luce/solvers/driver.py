@@ -14,7 +14,8 @@ from luce.loss.inputs import Array
 from luce.loss.memory import recycling
 from luce.loss.threads import blas_quiet
 from luce.objective import Objective
-from luce.solvers.certificate import Certificate, Inverse, carry, certify, certify_locally
+from luce.solvers.certificate import Certificate, carry, certify, certify_locally
+from luce.solvers.conjugate import Inverse
 
 _PRODUCTS = 0.3  # of the Hessian that one certificate may cost, for each pass that the fit has taken so far
 _IDLE = 20  # iterations that together lower the objective by no more than rounding: there is no more to gain
@@ -22,8 +23,6 @@ _DECADE = 10.0  # passes, about those of a certificate: a gap that falls tenfold
 _WELL_BELOW = 0.05  # of the tolerance: here a certificate is cheap
 _STEPWISE = 10.0  # the most that one failed certificate adds to the caution
 _SMALL = 2000  # parameters up to which a dense Hessian is no burden
-_UNSEEN = 4  # iterations after which the gap is estimated again, or an eighth more, if that is more
-_NEAR = 10.0  # times the gap that is asked for: from here on it is not an eighth more
 
 
 @dataclass
@@ -38,10 +37,11 @@ class State:
         The solver's own estimate of the distance to the optimum, which costs it no pass; inf if it has none.
     direction : array or None
         An approximate Newton direction at theta, which makes the certificate tight.
+    residual : array or None
+        The gradient plus the Hessian times the direction, where it is known: then the gap is what the
+        direction will prove, to second order, and no better for being tried later.
     inverse : callable or None
         An approximate inverse Hessian at theta, with which the certificate improves the direction.
-    estimate : callable or None
-        What finds `gap` and `direction`, where that is not free; see :meth:`look`.
     stalled : bool
         No further progress is possible in this arithmetic.
     goal : float
@@ -56,18 +56,12 @@ class State:
     value: float
     gap: float = np.inf
     direction: Array | None = None
+    residual: Array | None = None
     inverse: Inverse | None = None
     goal: float = 0.0
     stalled: bool = False
     ended: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
-    estimate: Callable[[], tuple[float, Array | None]] | None = None
-
-    def look(self) -> None:
-        """Find the gap and the direction, unless they are known."""
-        if self.estimate is not None:
-            self.gap, self.direction = self.estimate()
-            self.estimate = None
 
 
 class Solver(Protocol):
@@ -240,7 +234,6 @@ def _minimize(
         return any(callback(progress) for callback in callbacks)
 
     def certified(state: State, rounded: Array) -> Certificate:
-        state.look()
         return _certify(objective, state, rounded, tol, 4 + int(_PRODUCTS * (objective.n_passes - begun)))
 
     def finish(state: State, iteration: int, status: str, certificate: Certificate | None = None) -> Solution:
@@ -267,8 +260,6 @@ def _minimize(
         objective.count_passes(history[-1].passes)
     else:
         state = solver.init(objective, theta)
-    state.look()
-    look_at, look_below = _next_look(iteration, state)
     fresh = iteration  # when this arithmetic began
     while True:
         rounding_error = np.finfo(objective.dtype).eps * state.value
@@ -278,9 +269,9 @@ def _minimize(
         level = 0.7 / caution * tol * state.value
         rested = objective.n_passes - begun >= rest or state.gap <= 0.1 * hoped
         ready = state.gap <= level and rested
-        if exhausted or (ready and not _soon(history, state, _WELL_BELOW * level)):
+        surely = state.residual is not None
+        if exhausted or (ready and (surely or not _soon(history, state, _WELL_BELOW * level))):
             attempt = objective.n_passes - begun
-            state.look()
             tried = exhausted and objective.dtype != np.float64 and state.gap >= hoped
             certificate = last if tried else certified(state, rounding(state.theta))
             if certificate.gap <= tol * certificate.value:
@@ -310,20 +301,11 @@ def _minimize(
         state.goal = level
         state = solver.step(objective, state)
         iteration += 1
-        if iteration >= look_at or state.value <= look_below:
-            state.look()
-            look_at, look_below = _next_look(iteration, state)
         stop = report(iteration, state.value, state.gap)
         for keeper in keepers:
             keeper.keep(state, history)
         if stop:
             return finish(state, iteration, "stopped")
-
-
-def _next_look(iteration: int, state: State) -> tuple[int, float]:
-    """Return the iteration and the value at which it is worth to find the gap again."""
-    rarely = iteration // 8 if state.gap > _NEAR * state.goal else 0
-    return iteration + max(1, min(iteration, _UNSEEN), rarely), state.value - state.gap
 
 
 def _soon(history: Sequence[Progress], state: State, level: float) -> bool:
@@ -346,7 +328,7 @@ def _certify(
             direction += state.direction
         return direction
 
-    certificate = certify(objective, rounded, onward(), state.inverse, tol, most_products)
+    certificate = certify(objective, rounded, onward(), state.inverse, tol, most_products, state.residual)
     if certificate.gap > tol * certificate.value and objective.l1 == 0 and np.prod(objective.shape) <= _SMALL:
         local = certify_locally(objective, rounded)
         if local.gap < certificate.gap:

@@ -11,7 +11,8 @@ from scipy.linalg import solve_triangular
 from luce.arrays import add_sum, astype, copy_as, dot, namespace, on_host, parts, products
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import Inverse, settled
+from luce.solvers.certificate import settled
+from luce.solvers.conjugate import Inverse
 
 _RECENT = 5  # pairs that say how far the curvature is from where the start was made
 

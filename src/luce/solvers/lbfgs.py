@@ -18,9 +18,7 @@ from luce.solvers.linesearch import Point, search
 _ROOM = 100_000_000  # numbers in all steps that are kept
 _SETTLE = 20  # iterations after which to look at the curvature again where the last penalty took long
 _RATE = 5  # iterations over which to see how fast a gap falls
-_FEW = 8  # pairs are kept where they cost more than passes
 _WAIT = 1.5  # times what a look costs is how long to wait with it, iterations to come included
-_LIGHT = 2  # samples per feature from which they do not, be X as sparse as it may
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,7 @@ class LBFGS:
             )  # shared, it only costs penalty
         point = Point(theta, *objective.value_and_gradient(theta))
         memory: dict[str, Any] = {"reg": objective.reg, "count": 0, "begun": 0, "looked": 0, "gaps": []}
-        most = self.history if _light(objective) else min(_FEW, self.history)
-        room = max(3, min(most, _ROOM // int(np.prod(objective.shape))))  # fewer if each is large
+        room = max(3, min(self.history, _ROOM // int(np.prod(objective.shape))))  # fewer if each is large
         memory["pairs"] = History(room, objective.dtype)
         state = _state(objective, point, memory)
         _refresh(objective, state)
@@ -150,9 +147,7 @@ def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
     if kind is not None and count - memory["looked"] + left < _WAIT * kind.cost(objective):
         memory["due"] = count + max(_RATE, left)
         return
-    every = max(1, objective.data.n_samples // (2000 + 50 * objective.data.n_classes))
-    sample = objective.take(slice(None, None, every)) if every > 1 else objective
-    A = Product.of(objective).classes(sample, state.theta)
+    A = Product.of(objective).classes(objective, state.theta)
     if "worth" in memory and A.max() < 1e-12:  # all samples are settled: there is hardly any curvature left
         memory["due"] = np.inf
         return
@@ -168,21 +163,8 @@ def _refresh(objective: Objective, state: State, left: float = np.inf) -> None:
         memory["due"] = min(memory["due"], whole)
 
 
-def _light(objective: Objective) -> bool:
-    """Whether what is done with the pairs costs little against a pass over the data."""
-    return objective.data.n_samples >= _LIGHT * objective.data.n_features
-
-
 def _state(objective: Objective, point: Point, memory: dict[str, Any]) -> State:
-    """Return a state that can find the direction, among those spanned by the pairs, whose bound is least."""
+    """Return a state that has the direction, among those spanned by the pairs, whose bound is least."""
     memory["gradient"], pairs = point.gradient, memory["pairs"]
-    state = State(
-        point.theta,
-        point.value,
-        inverse=pairs.inverse,
-        memory=memory,
-        estimate=lambda: pairs.estimate(objective, point.gradient),
-    )
-    if _light(objective):
-        state.look()
-    return state
+    gap, direction = pairs.estimate(objective, point.gradient)
+    return State(point.theta, point.value, gap, direction, inverse=pairs.inverse, memory=memory)

@@ -43,7 +43,7 @@ def search(objective: Objective, start: Point, direction: Array, step: float = 1
         hidden = -slope <= _NEAR * noise or abs(value - start.value) <= _LOST * noise
         if trial >= _FEW_TRIALS and hidden and objective.dtype != np.float64:
             return None
-        theta = plus_times(start.theta, step, direction, np.float64)
+        theta = plus_times(start.theta, step, direction)
         value, gradient = objective.value_and_gradient(theta)
         end = dot(gradient, direction)
         falls = value <= start.value + _SUFFICIENT * step * slope

@@ -1,0 +1,97 @@
+"""Newton's method by conjugate gradients, for data with many features to a sample, as text has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from luce.arrays import astype, copy_as, dot, namespace, on_host
+from luce.loss.inputs import Array
+from luce.objective import Objective
+from luce.solvers.certificate import settled
+from luce.solvers.conjugate import conjugate
+from luce.solvers.curvature import Product
+from luce.solvers.driver import State
+from luce.solvers.linesearch import Point, search
+
+_FORCE = 0.5  # a direction is good enough where one more product adds this part of what they add on average
+_EXACT = 0.05  # or this, where it may be the last
+_MOST = 200  # products for one direction
+
+
+@dataclass(frozen=True)
+class NewtonCG:
+    """Newton's method, its steps by conjugate gradients from the start that L-BFGS takes too.
+
+    A product with the Hessian costs a pass over the data, as a step of L-BFGS does, but only a few sums of
+    vectors, and no memory of earlier steps: where there are more features than samples, those cost more than
+    the passes do.
+    """
+
+    def init(self, objective: Objective, theta: Array) -> State:
+        """Return the state at theta."""
+        theta = copy_as(theta, objective.dtype)
+        if objective.reg > 0:
+            theta -= namespace(theta).mean(theta, axis=1, keepdims=True)  # shared, it only costs penalty
+        return _state(objective, Point(theta, *objective.value_and_gradient(theta)), 0.0)
+
+    def step(self, objective: Objective, state: State) -> State:
+        """Go along the Newton direction, and find the next."""
+        assert state.direction is not None
+        start = Point(state.theta, state.value, state.memory["gradient"])
+        point = search(objective, start, state.direction)
+        if point is None:
+            state.stalled = True
+            return state
+        return _state(objective, point, state.goal)
+
+    def move(self, objective: Objective, state: State, theta: Array) -> State:
+        """Return the state at another point, or the same if it is no better."""
+        theta = astype(theta, objective.dtype)
+        point = Point(theta, *objective.value_and_gradient(theta))
+        return _state(objective, point, state.goal) if point.value < state.value else state
+
+
+def _state(objective: Objective, point: Point, goal: float) -> State:
+    """Return the state with the direction onward, found as exactly as the goal asks for."""
+    product = Product.of(objective)
+    inverse = product.inverse(objective, product.classes(objective, point.theta))
+    residual = copy_as(point.gradient, objective.dtype)
+    direction = namespace(residual).zeros_like(residual)
+    decrease = 0.0
+    steps = conjugate(objective.products_at(point.theta), direction, residual, inverse)
+    for count, step in zip(range(1, _MOST + 1), steps, strict=False):
+        decrease += step.decrease
+        near = decrease <= goal
+        if count * step.decrease <= (_EXACT if near else _FORCE) * decrease:
+            break
+        if near and _bound(objective, point.gradient, direction, residual) <= goal:
+            break
+    return State(
+        point.theta,
+        point.value,
+        gap=_bound(objective, point.gradient, direction, residual),
+        direction=direction,
+        residual=residual,
+        inverse=inverse,
+        memory={"gradient": point.gradient},
+    )
+
+
+def _bound(objective: Objective, gradient: Array, direction: Array, residual: Array) -> float:
+    """Return the bound of :mod:`luce.solvers.certificate` along a direction d, to second order.
+
+    It is ``d.H0 d / 2 + ||g + H0 d||^2 / (2 reg)`` with the loss's part H0 of the Hessian, and what the
+    intercept will have to settle, see :meth:`luce.solvers.history.History.estimate`; `residual` is g + H d.
+    """
+    reg = objective.reg
+    if not reg > 0:
+        return np.inf
+    without = objective.penalised(residual, direction, -reg)  # g + H0 d
+    left = settled(objective, without)
+    bound = 0.5 * (dot(direction, without) - dot(direction, gradient)) + dot(left, left) / (2 * reg)
+    if objective.fit_intercept:
+        share = on_host(objective.class_means()[1]) + on_host(gradient[-1])
+        bound += 0.5 * float(np.sum(on_host(residual[-1]) ** 2 / np.maximum(share, 1e-300)))
+    return bound
