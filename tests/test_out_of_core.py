@@ -476,9 +476,9 @@ def test_text_has_the_words_and_weights_of_memory(most, tmp_path, monkeypatch):
     table, path = written_table(2000), str(tmp_path / "t.parquet")
     table.to_parquet(path)
     train = large.read(path, "mood", 30_000)
-    disk, _ = large.fit(train, SoftmaxClassifier(tol=1e-6, memory=30_000), 30_000)
+    disk, _ = large.fit(train, SoftmaxClassifier(tol=1e-6, solver="lbfgs", memory=30_000), 30_000)
     X = table.drop(columns="mood")
-    whole = make_pipeline(X, SoftmaxClassifier(tol=1e-6)).fit(X, table["mood"])
+    whole = make_pipeline(X, SoftmaxClassifier(tol=1e-6, solver="lbfgs")).fit(X, table["mood"])
     found, expected = (pipeline["encode"].named_transformers_["text"] for pipeline in (disk, whole))
     assert found.vocabulary_ == expected.vocabulary_ and found.get_params() == expected.get_params()
     assert 150 <= len(found.vocabulary_) <= most

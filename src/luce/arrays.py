@@ -118,9 +118,11 @@ def copy_as(array: Array, dtype: Any = None) -> Array:
 
 
 def astype(array: Array, dtype: Any) -> Array:
-    """Return an array in a dtype of NumPy's, without a copy where it is so already."""
+    """Return an array in a dtype of NumPy's or of its kind, without a copy where it is so already."""
+    if array.dtype == dtype:
+        return array
     if isinstance(array, np.ndarray):
-        return array if array.dtype == dtype else copy_as(array, dtype)
+        return copy_as(array, dtype)
     xp = namespace(array)
     found: Array = xp.astype(array, getattr(xp, np.dtype(dtype).name), copy=False)
     return found
