@@ -38,29 +38,34 @@ def parts(array: Array, together: int = 1) -> Iterator[slice]:
         yield slice(first, min(first + rows, array.shape[0]))
 
 
+def combine(out: Array, factors: Sequence[float], arrays: Sequence[Array]) -> Array:
+    """Write a sum of multiples of arrays (n, m), of any dtypes, to one that may be among them; return it."""
+    if compiled(out, *arrays):
+        threads = thread_count(None, out.size * len(arrays))
+        core.combine(_flat(out), factors, [_flat(array) for array in arrays], threads)
+        return out
+    for part in parts(out, together=len(arrays)):
+        total = factors[0] * arrays[0][part]
+        for factor, array in zip(factors[1:], arrays[1:], strict=True):
+            total = total + factor * array[part]
+        out[part] = total
+    return out
+
+
 def add_times(out: Array, factor: float, array: Array) -> Array:
     """Add a multiple of an array (n, m), of any dtype, to another in place, and return that."""
-    if compiled(out, array):
-        return _combine(out, [1.0, factor], [out, array])
-    for part in parts(out):
-        out[part] += factor * array[part]
-    return out
+    return combine(out, [1.0, factor], [out, array])
 
 
 def plus_times(a: Array, factor: float, b: Array, dtype: Any = None) -> Array:
     """Return an array (n, m) plus a multiple of another, each in its own dtype, in a dtype or a's."""
-    out = empty_like(a, dtype)
-    if compiled(out, a, b):
-        return _combine(out, [1.0, factor], [a, b])
-    for part in parts(out):
-        out[part] = a[part] + factor * b[part]
-    return out
+    return combine(empty_like(a, dtype), [1.0, factor], [a, b])
 
 
 def add_sum(out: Array, factor: float, weights: Array, arrays: Array) -> Array:
     """Multiply an array (n, m) by a factor, add a weighted sum of arrays (k, n, m), and return it."""
     if compiled(out, arrays):
-        return _combine(out, [factor, *weights.tolist()], [out, *arrays])
+        return combine(out, [factor, *weights.tolist()], [out, *arrays])
     weights = namespace(out).asarray(weights, dtype=arrays.dtype, device=out.device)
     for part in parts(out, together=len(arrays)):
         out[part] *= factor
@@ -99,6 +104,12 @@ def dot(a: Array, b: Array) -> float:
 def norm(a: Array) -> float:
     """Return the root of the sum of squares."""
     return math.sqrt(dot(a, a))
+
+
+def row_sum(weights: Array, array: Array) -> Array:
+    """Return weights (n,) @ array (n, m) in float64, as NumPy's."""
+    total: Any = sum(weights[part] @ astype(array[part], np.float64) for part in parts(array))
+    return on_host(total)
 
 
 def empty_like(array: Array, dtype: Any = None) -> Array:
@@ -152,9 +163,3 @@ def compiled(*arrays: Array) -> bool:
 
 def _flat(array: Array) -> Array:
     return array.reshape(-1)
-
-
-def _combine(out: Array, factors: list[float], arrays: list[Array]) -> Array:
-    threads = thread_count(None, out.size * len(arrays))
-    core.combine(_flat(out), factors, [_flat(array) for array in arrays], threads)
-    return out

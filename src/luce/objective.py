@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from luce._native import core
-from luce.arrays import add_sum, add_times, astype, beside, copy_as, dot, empty_like, parts
+from luce.arrays import add_times, astype, beside, combine, copy_as, dot, empty_like
 from luce.loss import kernels
 from luce.loss.inputs import Array, Matrix
 from luce.loss.native import transposed
@@ -189,11 +189,9 @@ class Objective:
         total = self.data.total_weight
         out = empty_like(theta)
         weights = self.weights(out)
-        for part in parts(W):
-            weights[part] = W[part]
+        combine(weights, [1 / total, self.reg], [W, self.weights(theta)])
         if self.fit_intercept:
             out[-1] = b / total
-        add_sum(weights, 1 / total, np.array([self.reg]), self.weights(theta)[None])
         return out
 
     def _sum(self, name: str, *args: Any, cost: float = 1.0, **options: Any) -> Any:
@@ -303,7 +301,9 @@ class Objective:
 
         def make() -> tuple[Array, Array]:
             first, second = self._sum(name, cost=cost, **options)
-            return first / self.data.total_weight, second / self.data.total_weight
+            first /= self.data.total_weight  # in place: these may be large
+            second /= self.data.total_weight
+            return first, second
 
         first, second = self.once(name, make)
         return self.placed(first), self.placed(second)

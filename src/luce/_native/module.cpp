@@ -358,7 +358,7 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
       const Scratch residuals = allocate(std::min(block, X.rows) * n_classes * width);
       const Scratch scratch = allocate(scratch_bytes * n_threads);
       bool stop = false;
-      for (int64_t first = 0; first < X.rows && !stop; first += block) {
+      for (int64_t first = 0; !stop && (first < X.rows || first == 0); first += block) {
         const int64_t n = std::min(block, X.rows - first);
         in_threads(n_threads, [&](int t) {
           const int64_t begin = boundary(n, t, n_threads), end = boundary(n, t + 1, n_threads);

@@ -125,7 +125,7 @@ inline void weighted_residuals(Entries<S, I> x, const T* residuals, int64_t firs
 }
 
 // Row d of the gradient from the entries of column d in some rows, for columns lo..hi; column D is the intercept.
-// The last vector of a row reads beyond it, and what that gives is left.
+// The first rows write what later ones add to. The last vector of a row reads beyond it, and what that gives is left.
 template <class T, class S, class I>
 void sparse_columns_of(const luce::SparsePart& part, const luce::Csr& columns, int64_t lo, int64_t hi) {
   constexpr int L = kLanes<double>, wide = 8;
@@ -134,11 +134,12 @@ void sparse_columns_of(const luce::SparsePart& part, const luce::Csr& columns, i
   bool ignored = false;
   for (int64_t d = lo; d < hi && d < D; ++d) {
     Entries<S, I> x = entries<S, I>(columns, d, ignored);
+    double* g = part.gradient + d * part.gradient_step;
+    if (part.begin == 0) std::fill_n(g, C, 0.0);
     const I* from = std::lower_bound(x.column, x.column + x.count, I(part.begin));
     const I* to = std::lower_bound(from, x.column + x.count, I(part.end));
     x = {x.value + (from - x.column), from, to - from};
     if (x.count == 0) continue;
-    double* g = part.gradient + d * part.gradient_step;
     int64_t c = 0;
     for (; C - c > 4 * L; c += wide * L)
       weighted_residuals<wide>(x, residuals + c, part.begin, C, g + c, smaller(C - c, int64_t(wide * L)));
@@ -148,6 +149,7 @@ void sparse_columns_of(const luce::SparsePart& part, const luce::Csr& columns, i
   }
   if (hi > D) {
     double* g = part.gradient + D * part.gradient_step;
+    if (part.begin == 0) std::fill_n(g, C, 0.0);
     for (int64_t i = 0; i < part.end - part.begin; ++i)
       for (int64_t c = 0; c < C; ++c) g[c] += double(residuals[i * C + c]);
   }

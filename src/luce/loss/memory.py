@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,29 @@ from luce.loss.threads import Shared
 
 LINE = 64  # bytes in a cache line, and in the widest vector
 _LARGE = 1 << 20  # bytes from which memory is kept
-_MOST = 2  # of each size are kept
 
 
 class _Spare(Shared):
-    """Memory that no array lies in any more, by its size."""
+    """Memory that no array lies in any more: by its size, from what was given back first to last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.free: dict[int, list[Array]] = {}
+        self.free: dict[int, list[tuple[int, Array]]] = {}
+        self._given = count()
+
+    def give(self, memory: Array) -> None:
+        if self.depth:
+            self.free.setdefault(memory.nbytes, []).append((next(self._given), memory))
+
+    def take(self, size: int) -> Array:
+        """Return memory of so many bytes; where none is spare, it takes the place of what has lain longest."""
+        with suppress(KeyError, IndexError):
+            return self.free[size].pop()[1]
+        more = size if size >= _LARGE else 0
+        while more > 0 and (filled := [memory for memory in list(self.free.values()) if memory]):
+            with suppress(IndexError):  # another thread took it
+                more -= min(filled, key=lambda memory: memory[0][0]).pop(0)[1].nbytes
+        return np.empty(size, np.uint8)
 
 
 _spare = _Spare()
@@ -35,9 +50,7 @@ class _Lease:
         self.__array_interface__ = memory.__array_interface__
 
     def __del__(self, spare: _Spare = _spare) -> None:
-        kept = spare.free.setdefault(self._memory.nbytes, []) if spare.depth else None
-        if kept is not None and len(kept) < _MOST:
-            kept.append(self._memory)
+        spare.give(self._memory)
 
 
 def recycling() -> AbstractContextManager[None]:
@@ -49,10 +62,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return an array that begins a cache line, as vectors that straddle two cost twice; not filled."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    try:
-        memory = _spare.free[size + LINE].pop()
-    except (KeyError, IndexError):  # there is none of this size
-        memory = np.empty(size + LINE, np.uint8)
+    memory = _spare.take(size + LINE)
     if size >= _LARGE:
         memory = np.asarray(_Lease(memory))
     skip = -memory.ctypes.data % LINE

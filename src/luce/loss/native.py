@@ -15,7 +15,7 @@ import numpy as np
 from luce._native import core
 from luce.loss import passes
 from luce.loss.inputs import Array, Matrix
-from luce.loss.memory import LINE, zeros
+from luce.loss.memory import LINE, empty, zeros
 from luce.loss.threads import blas_quiet, in_threads, shares, thread_count
 
 _VALUE, _GRADIENT, _HESSIAN_PRODUCT, _DIVERGENCE, _PROBABILITIES, _LOG_PROBABILITIES = range(6)
@@ -116,7 +116,8 @@ def _sparse(
         arguments += [_whole_rows(W), bias]
     if len(arguments) == 2:  # scores stand for the first head
         arguments += [None, None] if scores is None else arguments
-    gradient = zeros((n_features + 1, n_classes), float) if task.has_gradient else None
+    make = zeros if columns is None else empty  # from the columns it is written, not added to
+    gradient = make((n_features + 1, n_classes), float) if task.has_gradient else None
     total = core.sparse(
         task.op, *_stored(X), n_features, *arguments, n_classes, *task.targets, gradient, task.out, threads,
         columns if task.has_gradient else None, scores,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
-
-from luce.arrays import add_sum, add_times, astype, dot
+from luce.arrays import add_times, astype, combine, dot
 from luce.loss.inputs import Array
 
 Inverse: TypeAlias = Callable[[Array], Array]
@@ -37,7 +35,7 @@ def conjugate(
         square = dot(residual, z)
         if not square > 0:
             return
-        along = -z if along is None else add_sum(along, square / before, np.array([-1.0]), z[None])
+        along = -z if along is None else combine(along, [square / before, -1.0], [along, z])
         before = square
         del z  # these can be the largest arrays of a fit
         product = product_with(along)

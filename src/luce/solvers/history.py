@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from luce.arrays import add_sum, astype, copy_as, dot, namespace, on_host, parts, products
+from luce.arrays import add_sum, astype, copy_as, dot, namespace, on_host, products, row_sum
 from luce.loss.inputs import Array
 from luce.objective import Objective
 from luce.solvers.certificate import settled
@@ -184,7 +184,7 @@ class History:
         )
         if objective.fit_intercept:
             mean = objective.moments()[0]
-            *pulled, of_left = (_pull(mean, array) for array in (*added, left))
+            *pulled, of_left = (row_sum(mean, array) for array in (*added, left))
             self._pulled[:, new] = np.reshape(pulled, (2, len(new), len(of_left)))
             crossed = (self._pulled[1, :n] - reg * self._pulled[0, :n]) @ last_y.T
             slope -= last_y @ of_left
@@ -192,9 +192,3 @@ class History:
             square += dot(mean, mean) * last_y @ last_y.T - crossed - crossed.T
         self._unseen = []
         return slope / reg, inner + square / reg, last_y
-
-
-def _pull(mean: Array, array: Array) -> Array:
-    """Return mean (D,) @ array (D, C) in float64, as NumPy's."""
-    pull: Any = sum(mean[part] @ astype(array[part], np.float64) for part in parts(array))
-    return on_host(pull)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luce.arrays import astype, copy_as, dot, namespace, on_host
+from luce.arrays import astype, copy_as, dot, namespace, on_host, products, row_sum
 from luce.loss.inputs import Array
 from luce.objective import Objective
-from luce.solvers.certificate import settled
 from luce.solvers.conjugate import conjugate
 from luce.solvers.curvature import Product
 from luce.solvers.driver import State
@@ -88,10 +87,14 @@ def _bound(objective: Objective, gradient: Array, direction: Array, residual: Ar
     reg = objective.reg
     if not reg > 0:
         return np.inf
-    without = objective.penalised(residual, direction, -reg)  # g + H0 d
-    left = settled(objective, without)
-    bound = 0.5 * (dot(direction, without) - dot(direction, gradient)) + dot(left, left) / (2 * reg)
+    r, d = objective.weights(residual), objective.weights(direction)
+    (rr, rd), (_, dd) = products([r, d], [r, d])
+    square = rr - 2 * reg * rd + reg * reg * dd  # of g + H0 d in the weights
+    twice = dot(residual, direction) - reg * dd - dot(gradient, direction)  # d.H0 d
     if objective.fit_intercept:
+        mean, last = objective.moments()[0], on_host(residual[-1]).astype(np.float64)
+        pulled = row_sum(mean, r) - reg * row_sum(mean, d)
+        square += dot(mean, mean) * (last @ last) - 2 * (pulled @ last)
         share = on_host(objective.class_means()[1]) + on_host(gradient[-1])
-        bound += 0.5 * float(np.sum(on_host(residual[-1]) ** 2 / np.maximum(share, 1e-300)))
-    return bound
+        twice += np.sum(last**2 / np.maximum(share, 1e-300))
+    return float(0.5 * twice + max(square, 0.0) / (2 * reg))
