@@ -158,6 +158,49 @@ def test_sparse_gradient_that_threads_share(n_features, n_classes):
 
 
 @compiled
+@pytest.mark.parametrize("compute", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 7, 8, 15, 16, 17, 40, 70])
+def test_sparse_gradient_from_the_columns(n_classes, compute):
+    """By columns as by rows, in any number of threads: repeated entries, empty rows and columns, no rows."""
+    rng = np.random.default_rng(n_classes)
+    for n, D, stored, index in [(0, 4, 0, np.int32), (50, 3, 300, np.int32), (900, 120, 4000, np.int64)]:
+        rows = np.sort(rng.integers(0, n, stored)) if n else np.zeros(0, int)
+        columns = rng.integers(0, D - 1, stored).astype(index)  # the last has no entry
+        starts = np.searchsorted(rows, range(n + 1)).astype(index)
+        X = sp.csr_array((rng.standard_normal(stored).astype(compute), columns, starts), shape=(n, D))
+        data, row, begin = native.transposed(X)
+        np.testing.assert_array_equal(sp.csr_array((data, row, begin), shape=(D, n)).toarray(), X.toarray().T)
+        assert all((np.diff(row[a:b]) >= 0).all() for a, b in itertools.pairwise(begin))
+        W, V = rng.standard_normal((2, D, n_classes)).astype(compute)
+        b, y, weight = rng.standard_normal(n_classes), rng.integers(0, n_classes, n), rng.random(n)
+        log_p = native.probabilities(W, b, X, log=True)
+        for run, arguments, options in (
+            (native.value_and_gradient, (W, b, X, y, weight, 0.1), {}),
+            (native.hessian_product, (W, b, V, b, X, weight), {}),
+            (native.hessian_product, (W, b, V, b, X, weight), {"scores": log_p}),
+            (native.divergence, (W, b, V, b, X, weight), {}),
+        ):
+            want = run(*arguments, n_threads=1)
+            for threads in (1, 2, 5):
+                options |= {"n_threads": threads, "columns": (data, row, begin)}
+                for _ in range(2):  # the memory of the first is used again
+                    for k, (g, w) in enumerate(zip(run(*arguments, **options), want, strict=True)):
+                        assert_close(f"{run.__name__} {k} {threads}", g, w, TOLERANCE[compute])
+
+
+@compiled
+def test_sparse_gradient_from_the_columns_in_blocks_of_rows():
+    rng = np.random.default_rng(0)
+    n, D, C = 30_000, 40, 200  # residuals take more than a block's memory
+    X = sp.random_array((n, D), density=0.05, rng=rng, format="csr", dtype=np.float32)
+    W, y = rng.standard_normal((D, C)).astype(np.float32), rng.integers(0, C, n)
+    want = native.value_and_gradient(W, None, X, y, None)
+    got = native.value_and_gradient(W, None, X, y, None, columns=native.transposed(X))
+    for name, g, w in zip(("loss", "dW", "db"), got, want, strict=True):
+        assert_close(name, g, w, 1e-12)
+
+
+@compiled
 def test_unsorted_and_repeated_entries_of_csr():
     X = sp.csr_array((np.array([1.0, 2, 3, 4]), np.array([2, 0, 2, 1]), np.array([0, 3, 4])), shape=(2, 3))
     W, y = np.arange(6.0).reshape(3, 2) / 7, np.array([1, 0])
@@ -270,6 +313,7 @@ def test_bad_indices_are_refused():
         (native.value_and_gradient, (W, None, broken, y % 4, None)),
         (native.class_sums, (broken, y % 4, None, 4)),
         (native.moments, (broken, None)),
+        (native.transposed, (broken,)),
     ):
         with pytest.raises(ValueError, match="column index"):
             run(*arguments)

@@ -7,9 +7,11 @@ import pytest
 import scipy.sparse as sp
 
 from luce import arrays
+from luce.errors import InputError
+from luce.estimator import chosen_solver
 from luce.loss import memory, passes
 from luce.objective import InMemory, Objective
-from luce.solvers import LBFGS, Newton, minimize
+from luce.solvers import LBFGS, Newton, NewtonCG, minimize
 from luce.solvers.certificate import certify
 from luce.solvers.curvature import Blocks, Product, Whole
 from luce.solvers.driver import State
@@ -39,17 +41,18 @@ def dense_hessian(objective, theta):
 
 @pytest.mark.parametrize("options", [{}, {"fit_intercept": False}, {"weights": True}, {"sparse": True}])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_both_exact_solvers_find_the_same_optimum(options, scale):
+def test_all_exact_solvers_find_the_same_optimum(options, scale):
     objective = problem(scale=scale, **options)
     fits = [
         minimize(objective, solver, np.zeros(objective.shape), tol=1e-9, max_iter=500)
-        for solver in (Newton(), LBFGS())
+        for solver in (Newton(), LBFGS(), NewtonCG())
     ]
-    assert [fit.status for fit in fits] == ["converged", "converged"]
-    assert abs(fits[0].value - fits[1].value) <= fits[0].gap + fits[1].gap
+    assert [fit.status for fit in fits] == ["converged"] * 3
     scores = [objective.data.X @ objective.weights(fit.theta) for fit in fits]
-    # a gap of 1e-9 leaves scores uncertain by its square root
-    np.testing.assert_allclose(scores[0], scores[1], atol=3e-3)
+    for other in (1, 2):
+        assert abs(fits[0].value - fits[other].value) <= fits[0].gap + fits[other].gap
+        # a gap of 1e-9 leaves scores uncertain by its square root
+        np.testing.assert_allclose(scores[0], scores[other], atol=3e-3)
 
 
 def test_hessian_is_the_derivative_of_the_gradient():
@@ -326,7 +329,7 @@ def test_callbacks_see_every_iteration_and_can_end_the_fit():
 
 def test_separable_without_a_penalty_ends():
     X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
-    for solver in (Newton(), LBFGS()):
+    for solver in (Newton(), LBFGS(), NewtonCG()):
         objective = Objective(InMemory(X, np.array([0, 0, 0, 1, 1, 1]), 2), 0.0)
         fit = minimize(objective, solver, np.zeros(objective.shape), tol=1e-4, max_iter=500)
         assert fit.status == "separable"
@@ -445,3 +448,93 @@ def test_memory_is_used_again_but_never_twice_at_once():
     assert (kept == 8).all()
     del kept
     assert not memory._spare.free and memory._spare.depth == 0
+
+
+def text(n=400, d=900, c=5, dtype=np.float64, seed=0):
+    """Few numbers for each feature, as words have, and classes that differ in them."""
+    rng = np.random.default_rng(seed)
+    X = sp.random_array((n, d), density=0.02, rng=rng, format="csr", dtype=dtype)
+    y = (X @ rng.standard_normal((d, c)) + rng.gumbel(size=(n, c))).argmax(axis=1)
+    return X, y, c
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("reg", [1e-2, 1e-4, 1e-6])
+def test_newton_cg_knows_its_gap(dtype, fit_intercept, reg):
+    """To second order its estimate is a bound: near the optimum it is one, and not far above the truth."""
+    X, y, c = text(dtype=dtype)
+    objective = Objective(InMemory(X, y, c), reg, fit_intercept=fit_intercept)
+    exact = objective.in_dtype(np.float64)
+    best = minimize(exact, LBFGS(), np.zeros(objective.shape), tol=1e-9, max_iter=2000)
+    assert best.status == "converged"
+    solver, seen = NewtonCG(), 0
+    state = solver.init(objective, np.zeros(objective.shape))
+    for _ in range(25):
+        true = exact.value(state.theta) - best.value
+        assert objective.dtype == state.theta.dtype == state.direction.dtype
+        if 1e-5 * best.value < true < 1e-2 * best.value:
+            seen += 1
+            assert 0.6 * true <= state.gap <= 20 * true
+            product = exact.hessian_product(state.theta, state.direction)
+            gradient = exact.value_and_gradient(state.theta)[1]
+            atol = (1e-9 if dtype == np.float64 else 0.03) * np.abs(gradient).max()
+            np.testing.assert_allclose(state.residual, gradient + product, rtol=0, atol=atol)
+        if true < 1e-5 * best.value:
+            break
+        state.goal = 1e-6 * state.value
+        state = solver.step(objective, state)
+    assert seen and true < 1e-5 * best.value
+
+
+def test_newton_cg_in_single_precision_ends_in_double():
+    X, y, c = text(dtype=np.float32)
+    objective = Objective(InMemory(X, y, c), 1e-4)
+    best = minimize(
+        objective.in_dtype(np.float64), LBFGS(), np.zeros(objective.shape), tol=1e-12, max_iter=2000
+    )
+    for tol in (1e-2, 1e-5, 1e-10):
+        fit = minimize(objective, NewtonCG(), np.zeros(objective.shape), tol=tol, max_iter=200)
+        assert fit.status == "converged"
+        assert 0 < fit.gap <= tol * fit.value
+        assert fit.value - best.value <= fit.gap + 1e-12
+
+
+def test_text_is_fitted_by_newton_cg():
+    X, y, _ = text()
+    found = [chosen_solver("auto", Objective(InMemory(data, y, 5), 1e-3)) for data in (X, X.toarray())]
+    assert found == [NewtonCG(), LBFGS()]
+    with pytest.raises(InputError, match="NewtonCG cannot do an l1_ratio"):
+        chosen_solver("newton-cg", Objective(InMemory(X, y, 5), 1e-3, l1=1e-3))
+
+
+def test_a_certificate_along_a_known_residual_takes_no_product():
+    X, y, c = text()
+    objective = Objective(InMemory(X, y, c), 1e-3)
+    solver = NewtonCG()
+    state = solver.init(objective, np.zeros(objective.shape))
+    while state.gap > 1e-2 * state.value:
+        state = solver.step(objective, state)
+    target = 3 * state.gap / state.value
+    assert certify(objective, state.theta).gap > target * state.value  # without a direction
+    arguments = objective, state.theta, state.direction, state.inverse, target, 40
+    before = objective.n_passes
+    known = certify(*arguments, state.residual)
+    middle = objective.n_passes
+    sought = certify(*arguments)
+    assert known.gap <= target * known.value and sought.gap <= target * sought.value
+    assert middle - before <= objective.n_passes - middle - 1
+
+
+def test_products_at_a_point_keep_its_scores(monkeypatch):
+    X, y, c = text(n=60, d=40)
+    rng = np.random.default_rng(1)
+    objective = Objective(InMemory(X, y, c, rng.random(60)), 1e-3)
+    theta, direction = rng.standard_normal((2, *objective.shape))
+    dense = Objective(InMemory(X.toarray(), y, c, objective.data.weight), 1e-3)
+    want = dense.hessian_product(theta, direction)
+    for most in (0, 1 << 20):
+        monkeypatch.setattr("luce.objective._MOST_SCORES", most)
+        product_with = objective.products_at(theta)
+        for factor in (1.0, -2.0):
+            np.testing.assert_allclose(product_with(factor * direction), factor * want, rtol=1e-9, atol=1e-12)
