@@ -11,7 +11,6 @@ from luce.loss.inputs import Array
 from luce.objective import Objective
 
 _SUFFICIENT = 1e-4
-_TOO_SHORT = 0.9
 _MAX_TRIALS = 25
 _FEW_TRIALS = 4  # where there is better arithmetic, and this one may hide what there is to gain
 _NEAR = 100  # times the rounding of the values is what there is to gain
@@ -26,41 +25,53 @@ class Point(NamedTuple):
     gradient: Array
 
 
-def search(objective: Objective, start: Point, direction: Array, step: float = 1.0) -> Point | None:
+def search(
+    objective: Objective,
+    start: Point,
+    direction: Array,
+    step: float = 1.0,
+    *,
+    short: float = 0.9,
+    long: float = np.inf,
+) -> Point | None:
     """Return a point with sufficient decrease along a direction, or None where rounding hides any.
 
     The step is accepted by Armijo's rule or, where the decrease is as small as the rounding of the values, by
-    the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is doubled while the
-    slope says that the minimum is far ahead. In less than double precision, None comes early.
+    the slopes alone (the approximate Wolfe condition; Hager & Zhang, 2005). It is lengthened while the slope
+    still is more than `short` times the first one, and shortened while it has turned to more than `long`
+    times that: the dearer a direction, the closer these. In less than double precision, None comes early.
     """
     slope = dot(start.gradient, direction)
     if not slope < 0:
         return None
     noise = 8 * float(np.finfo(objective.dtype).eps) * abs(start.value)
-    low, high, best = 0.0, np.inf, None
+    low, of_low, high, best = 0.0, slope, np.inf, None
     value = start.value
     for trial in range(_MAX_TRIALS):
         hidden = -slope <= _NEAR * noise or abs(value - start.value) <= _LOST * noise
         if trial >= _FEW_TRIALS and hidden and objective.dtype != np.float64:
-            return None
+            return best
         theta = plus_times(start.theta, step, direction)
         value, gradient = objective.value_and_gradient(theta)
         end = dot(gradient, direction)
         falls = value <= start.value + _SUFFICIENT * step * slope
         flat = value <= start.value + noise and end <= (2 * _SUFFICIENT - 1) * slope
-        if np.isfinite(value) and np.isfinite(end) and (falls or flat):
+        good = np.isfinite(value) and np.isfinite(end) and (falls or flat)
+        if good and (best is None or value <= best.value):
             best = Point(theta, value, gradient)
-            if end >= _TOO_SHORT * slope:
-                return best
-            low = step  # the slope has hardly changed: go further
+        if good and short * slope <= end <= -long * slope:
+            return best
+        share = 0.5
+        if good and end < short * slope:
+            low, of_low = step, end
         else:
             high = step
+            if end > 0 and (good or low == 0):  # where the line through the slopes at both ends crosses zero
+                share = float(np.clip(of_low / (of_low - end), 0.1, 0.9 if good else 0.5))
         if high == np.inf:
             step *= 2
             continue
         if best is not None and high < 4 * low:
             return best
-        # the parabola through both slopes, or halving where it does not help
-        guess = low + (step - low) * slope / (slope - end) if end > 0 and low == 0 else 0.5 * (low + high)
-        step = float(np.clip(guess, low + 0.1 * (high - low), low + 0.5 * (high - low)))
+        step = low + share * (high - low)
     return best

@@ -16,6 +16,7 @@ from luce.solvers.linesearch import Point, search
 
 _FORCE = 0.5  # a direction is good enough where one more product adds this part of what they add on average
 _EXACT = 0.05  # or this, where it may be the last
+_TURN = 0.5  # times the slope at the start is how steep the end of a step may be: a direction is dear
 _MOST = 200  # products for one direction
 
 
@@ -39,7 +40,7 @@ class NewtonCG:
         """Go along the Newton direction, and find the next."""
         assert state.direction is not None
         start = Point(state.theta, state.value, state.memory["gradient"])
-        point = search(objective, start, state.direction)
+        point = search(objective, start, state.direction, short=_TURN, long=_TURN)
         if point is None:
             state.stalled = True
             return state
