@@ -29,7 +29,7 @@ class _Spare(Shared):
             self.free.setdefault(memory.nbytes, []).append((next(self._given), memory))
 
     def take(self, size: int) -> Array:
-        """Return memory of so many bytes; where none is spare, it takes the place of what has lain longest."""
+        """Return memory of so many bytes; if none is spare, it takes the place of what has lain longest."""
         with suppress(KeyError, IndexError):
             return self.free[size].pop()[1]
         more = size if size >= _LARGE else 0

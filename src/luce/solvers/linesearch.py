@@ -57,14 +57,15 @@ def search(
         falls = value <= start.value + _SUFFICIENT * step * slope
         flat = value <= start.value + noise and end <= (2 * _SUFFICIENT - 1) * slope
         good = np.isfinite(value) and np.isfinite(end) and (falls or flat)
-        if good and (best is None or value <= best.value):
-            best = Point(theta, value, gradient)
         if good and short * slope <= end <= -long * slope:
-            return best
+            return Point(theta, value, gradient)
         share = 0.5
         if good and end < short * slope:
             low, of_low = step, end
+            best = Point(theta, value, gradient)
         else:
+            if good and (best is None or value < best.value):
+                best = Point(theta, value, gradient)
             high = step
             if end > 0 and (good or low == 0):  # where the line through the slopes at both ends crosses zero
                 share = float(np.clip(of_low / (of_low - end), 0.1, 0.9 if good else 0.5))
