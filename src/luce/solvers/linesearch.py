@@ -59,20 +59,22 @@ def search(
         good = np.isfinite(value) and np.isfinite(end) and (falls or flat)
         if good and short * slope <= end <= -long * slope:
             return Point(theta, value, gradient)
-        share = 0.5
+        crossing = None  # where the line through the slopes at both ends is zero
         if good and end < short * slope:
             low, of_low = step, end
             best = Point(theta, value, gradient)
         else:
+            high = step
+            if end > 0 and (good or low == 0):
+                crossing = low + (high - low) * of_low / (of_low - end)
             if good and (best is None or value < best.value):
                 best = Point(theta, value, gradient)
-            high = step
-            if end > 0 and (good or low == 0):  # where the line through the slopes at both ends crosses zero
-                share = float(np.clip(of_low / (of_low - end), 0.1, 0.9 if good else 0.5))
         if high == np.inf:
             step *= 2
             continue
         if best is not None and high < 4 * low:
             return best
-        step = low + share * (high - low)
+        middle = 0.5 * (low + high)
+        most = low + 0.9 * (high - low) if good else middle
+        step = middle if crossing is None else float(np.clip(crossing, low + 0.1 * (high - low), most))
     return best
