@@ -79,7 +79,7 @@ class InMemory:
         if name == "value_and_gradient":
             return run(*args, self.X, self.y, self.weight, n_threads=self.n_threads, **options)
         if name == "class_sums":
-            return run(self.X, self.y, self.weight, self.n_classes)
+            return run(self.X, self.y, self.weight, self.n_classes, self.n_threads)
         return run(*args, X=self.X, weight=self.weight, n_threads=self.n_threads, **options)
 
     def _by_columns(self) -> bool:

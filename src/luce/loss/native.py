@@ -6,6 +6,7 @@ classes: BLAS makes both products of a tile, which nothing beats there, and C++ 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -272,19 +273,44 @@ def hessian(
 def moments(X: Matrix, weight: Array | None, n_threads: int | None = None) -> tuple[Array, Array]:
     """See :func:`luce.loss.passes.moments`."""
     if isinstance(X, np.ndarray):
-        return passes.moments(X, weight, n_threads)
+        return _over_shares(lambda rows: passes.moments(X[rows], _of(weight, rows)), X, n_threads)
     sums = np.zeros((3, X.shape[1]))
     core.sparse_moments(*_stored(X), _doubles(weight), sums)
     return sums[0], sums[1]
 
 
-def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tuple[Array, Array]:
+def class_sums(
+    X: Matrix, y: Array, weight: Array | None, n_classes: int, n_threads: int | None = None
+) -> tuple[Array, Array]:
     """See :func:`luce.loss.passes.class_sums`."""
-    if isinstance(X, np.ndarray) or y.ndim == 2:
+    if isinstance(X, np.ndarray):
+        return _over_shares(
+            lambda rows: passes.class_sums(X[rows], y[rows], _of(weight, rows), n_classes), X, n_threads
+        )
+    if y.ndim == 2:
         return passes.class_sums(X, y, weight, n_classes)
     sums, labels = np.zeros((X.shape[1], n_classes)), np.ascontiguousarray(y, dtype=np.int64)
     core.sparse_class_sums(*_stored(X), labels, _doubles(weight), sums)
     return sums, np.bincount(labels, weight, minlength=n_classes).astype(np.float64)
+
+
+def _over_shares(
+    run: Callable[[slice], tuple[Array, Array]], X: Array, n_threads: int | None
+) -> tuple[Array, Array]:
+    """Return the two sums of a pass in NumPy, each thread with its own share of the rows."""
+    threads = thread_count(n_threads, X.size)
+    with blas_quiet():
+        pairs = in_threads(
+            lambda share: run(slice(*share)), shares(len(X), threads, _LANES) or [(0, 0)], threads
+        )
+    for first, second in pairs[1:]:
+        pairs[0][0][...] += first
+        pairs[0][1][...] += second
+    return pairs[0]
+
+
+def _of(weight: Array | None, rows: slice) -> Array | None:
+    return None if weight is None else weight[rows]
 
 
 def _doubles(weight: Array | None) -> Array | None:

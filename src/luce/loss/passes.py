@@ -175,7 +175,9 @@ def gram(X: Matrix, weight: Array | None, dtype: type, n_threads: int | None = N
     return G, total
 
 
-def class_sums(X: Matrix, y: Array, weight: Array | None, n_classes: int) -> tuple[Array, Array]:
+def class_sums(
+    X: Matrix, y: Array, weight: Array | None, n_classes: int, n_threads: int | None = None
+) -> tuple[Array, Array]:
     """Return ``sum_i w_i x_i t_i^T`` (D, C) and ``sum_i w_i t_i`` (C,), t the one-hot or soft label."""
     n_samples = X.shape[0]
     if y.ndim == 1:

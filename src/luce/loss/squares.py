@@ -37,7 +37,9 @@ def gram(X: Matrix, weight: Array | None, dtype: Any, n_threads: int | None = No
     """See :func:`luce.loss.passes.gram`."""
     if sp.issparse(X):
         return passes.gram(X, weight, dtype, n_threads)
-    n_features, rows = X.shape[1], _rows(X.shape[1], dtype)
+    n_features = X.shape[1]
+    as_it_lies = X.dtype == dtype and weight is None  # a tile need not stay in the cache
+    rows = _MOST_ROWS if as_it_lies else _rows(n_features, dtype)
     G, total = np.zeros((n_features, n_features)), np.zeros(n_features)
     with blas_limited(n_threads):
         for first in range(0, X.shape[0], rows):

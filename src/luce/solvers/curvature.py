@@ -50,7 +50,7 @@ class Product:
             if objective.fit_intercept:
                 S = S - self.mean[:, None] * self.mean
             with blas_limited(None):
-                self.e, self.Q = namespace(S).linalg.eigh(S)
+                self.e, self.Q = _eigh(astype(S, sample.dtype))  # whose products have no more digits
         else:
             self.mean, second = objective.moments()
             self.e = second - self.mean * self.mean if objective.fit_intercept else second
@@ -79,17 +79,18 @@ class Product:
         dtype = objective.dtype if safe else np.float64  # a few digits will do, if none is out of range
         classes = (Mixed if A.ndim == 2 else Separate)(A, dtype)
         e, centre = astype(self.e, dtype), astype(self._centre, dtype)
+        Q = None if self.Q is None else astype(self.Q, dtype)
 
         def apply(gradient: Array) -> Array:
             xp = namespace(gradient)
             last = astype(gradient[D:], dtype)  # (1, C), or (0, C) without an intercept
             W = empty_like(gradient, dtype)
             G = gradient[:D]
-            if self.Q is not None:
-                G = (astype(G.T, dtype) @ self.Q).T  # faster so: Q is the large one
+            if Q is not None:
+                G = Q.T @ astype(G, dtype)
             pulled = classes.solve_centred(e, reg, G, centre, last, W[:D])
-            if self.Q is not None:
-                W[:D] = (W[:D].T @ self.Q.T).T
+            if Q is not None:
+                W[:D] = Q @ W[:D]
             if len(last):
                 W[D:] = classes.solve(xp.ones_like(e[:1]), least, last) - pulled
             inverse: Array = W
@@ -116,6 +117,15 @@ class Product:
         e = on_host(self.e)
         S = np.diag(e) if self.Q is None else (on_host(self.Q) * e) @ on_host(self.Q).T
         return sl.block_diag(S, 1.0) if intercept else S
+
+
+def _eigh(S: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues and eigenvectors of a symmetric matrix, which is used up."""
+    if isinstance(S, np.ndarray):  # SciPy keeps single precision single
+        found: tuple[Array, Array] = sl.eigh(S, overwrite_a=True, check_finite=False, driver="evd")
+    else:
+        found = namespace(S).linalg.eigh(S)
+    return found
 
 
 class _Classes(ABC):
