@@ -1,4 +1,4 @@
-"""Newton's method by conjugate gradients, for data with many features to a sample, as text has."""
+"""Newton's method by conjugate gradients, for sparse data with few numbers to a feature, as text has."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MOST = 200  # products for one direction
 class NewtonCG:
     """Newton's method, its steps by conjugate gradients from the start that L-BFGS takes too.
 
-    A product with the Hessian costs a pass over the data, as a step of L-BFGS does, but only a few sums of
-    vectors, and no memory of earlier steps: where there are more features than samples, those cost more than
-    the passes do.
+    A product with the Hessian costs about a pass over the data, as a step of L-BFGS does, but only a few sums
+    of vectors and no memory of earlier steps: where X stores few numbers for each feature, as of text, those
+    cost more than the passes. What is left of the Newton system says what its direction will prove.
     """
 
     def init(self, objective: Objective, theta: Array) -> State:
