@@ -54,6 +54,8 @@ struct DensePart {
   void* scratch;  // `dense_scratch` bytes, aligned to 64
 };
 
+constexpr int64_t kReadBeyond = 64;  // numbers, 8 of the widest vectors of double
+
 // One thread's part of a pass over CSR rows, in two steps: rows to residuals, residuals to the gradient.
 struct SparsePart {
   const RowTask* task;
@@ -64,7 +66,7 @@ struct SparsePart {
   const void *W, *b, *V, *c, *scores;
   int64_t width;
   int64_t begin, end;
-  void* residuals;   // (end - begin, C) of the compute type and a vector's room, or null if there is no gradient
+  void* residuals;   // (end - begin, C) of the compute type and kReadBeyond more; null if there is no gradient
   double* gradient;  // D + 1 rows of C, `gradient_step` apart, the last one db; added to
   int64_t gradient_step;
   RowSums sums;

@@ -328,7 +328,7 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
       const auto of = [&](int t) { return reinterpret_cast<double*>(own[size_t(t)].get()); };
       in_threads(n_threads, [&](int t) {
         const int64_t tile = 256, last = boundary(X.rows, t + 1, n_threads);
-        const Scratch scratch = allocate(scratch_bytes), residuals = allocate(tile * n_classes * width);
+        const Scratch scratch = allocate(scratch_bytes), residuals = allocate((tile * n_classes + kReadBeyond) * width);
         std::fill_n(of(t), size, 0.0);
         for (int64_t i = boundary(X.rows, t, n_threads); i < last; i += tile) {
           SparsePart part = part_of(t, i, std::min(i + tile, last), gradient ? residuals.get() : nullptr, of(t),
@@ -355,7 +355,7 @@ double sparse(int op, Flat data, Flat indices, Flat indptr, int64_t n_features, 
       const std::vector<int64_t> bounds =
           transposed ? column_shares(columns, n_threads) : column_bounds(X, n_threads);
       const int64_t block = std::max<int64_t>(16, kSpareBytes / 2 / (n_classes * width) / 16 * 16);
-      const Scratch residuals = allocate(std::min(block, X.rows) * n_classes * width);
+      const Scratch residuals = allocate((std::min(block, X.rows) * n_classes + kReadBeyond) * width);
       const Scratch scratch = allocate(scratch_bytes * n_threads);
       bool stop = false;
       for (int64_t first = 0; !stop && (first < X.rows || first == 0); first += block) {

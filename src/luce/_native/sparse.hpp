@@ -125,10 +125,11 @@ inline void weighted_residuals(Entries<S, I> x, const T* residuals, int64_t firs
 }
 
 // Row d of the gradient from the entries of column d in some rows, for columns lo..hi; column D is the intercept.
-// The first rows write what later ones add to. The last vector of a row reads beyond it, and what that gives is left.
+// The first rows write what later ones add to. The last vectors of a row read beyond it, and what that gives is left.
 template <class T, class S, class I>
 void sparse_columns_of(const luce::SparsePart& part, const luce::Csr& columns, int64_t lo, int64_t hi) {
   constexpr int L = kLanes<double>, wide = 8;
+  static_assert(wide * L <= luce::kReadBeyond);
   const int64_t C = part.task->n_classes, D = columns.rows;
   const T* residuals = static_cast<const T*>(part.residuals);
   bool ignored = false;
